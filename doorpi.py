@@ -1906,6 +1906,17 @@ def parse_pattern(picture: str) -> Pattern:
     return pattern
 
 
+def picture_of(sign: Signal) -> Callable[[str], None]:
+    """The check of the picture of ``sign`` in [signals]."""
+
+    def check(picture: str) -> None:
+        if (parse_pattern(picture).times is None) != (sign in STANDING):
+            ends = "end (start with 6x)", "repeat (start with *)"
+            raise ValueError(f"this signal must {ends[sign in STANDING]}")
+
+    return check
+
+
 ################################################################################
 # 4. Settings -- the tables of doorpi.toml and their keys
 ################################################################################
@@ -1951,14 +1962,16 @@ EXPECTED = {
 
 
 class Setting(NamedTuple):
-    """One key: its default, its meaning in words, and its inclusive range (for text:
-    of its length) or its choices."""
+    """One key: its default, its meaning in words, and what it may hold."""
 
     default: Any
-    meaning: str
-    low: float = -inf
+    meaning: str = ""
+    low: float = -inf  # inclusive, as ``high`` is; of a text, its length
     high: float = inf
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
+    #: Raises ValueError for a wrong text, name in a table, or content of a secret.
+    check: Callable[[Any], object] | None = None
+    item: Setting | None = None  # of a list or a table: what each value in it may be
     is_needed: bool = False
     takes_time: bool = False  # a date that may have a time of day
 
@@ -1972,29 +1985,44 @@ class Setting(NamedTuple):
     def checked(self, value: Any) -> Any:
         """The value as the door uses it.  Raises: ValueError with the reason."""
         kind = self.kind
-        is_whole = kind is float and type(value) is int  # 5 means 5.0
         if kind is Secret:
             return _secret(value)
-        if kind is list and type(value) is list:
-            return tuple(value)
-        if kind is list:
+        if kind is list and type(value) is not list:
             raise ValueError(f"put it in brackets: [{_shown(value)}]")
+        is_whole = kind is float and type(value) is int  # 5 means 5.0
         is_day = kind is datetime and type(value) is date
         is_zoned = kind is datetime and getattr(value, "tzinfo", None)
         # isinstance(True, int) is true.
         if is_zoned or not (type(value) is kind or is_whole or is_day):
             raise ValueError(f"expected {EXPECTED[kind]}")
         value = tidied(value) if kind is str else value
-        if kind is str and not is_visible(value):
+        self._check(value)
+        return float(value) if is_whole else value
+
+    def _check(self, value: Any) -> None:
+        is_text = isinstance(value, str)
+        if is_text and not is_visible(value):
             raise ValueError("contains an invisible character")
         if self.choices and value not in self.choices:
             hint = did_you_mean(value.lower(), self.choices)
             raise ValueError(f"must be one of {', '.join(self.choices)}{hint}")
-        size = len(value) if kind is str else value
-        if kind in (int, float, str) and not self.low <= size <= self.high:
-            unit = " characters" * (kind is str)
+        size = len(value) if is_text else value
+        if isinstance(size, int | float) and not self.low <= size <= self.high:
+            unit = " characters" * is_text
             raise ValueError(f"must be {self.low:g} to {self.high:g}{unit}")
-        return float(value) if is_whole else value
+        if self.check is not None:
+            for text in [value] if is_text else value:
+                self.check(text)
+
+
+def matching(pattern: str, words: str) -> Callable[[str], None]:
+    """A check for a Setting: what it may hold as a regular expression, and in words."""
+
+    def check(text: str) -> None:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(words)
+
+    return check
 
 
 def _shown(value: object) -> str:
@@ -2035,23 +2063,11 @@ TEDEE_ID = NUMBER, "", "digits only: the lock's id, not its serial number"
 SESAME_SECRET = f"({HEX}{{32}})", "", "32 hex digits"
 
 
-def vendors(text: str, form: tuple[str, str, str]) -> str:
-    """An id or a secret as its vendor writes it.  Raises: ValueError."""
-    pattern, joint, words = form
-    if not (found := re.fullmatch(pattern, text)):
-        raise ValueError(f"expected {words}")
-    written = joint.join(found.groups())
-    return written.upper() if form is MAC else written
-
-
 class LockKind(NamedTuple):
     """The settings of one kind of lock."""
 
     needs: tuple[str, ...] = ("device_id", "api_key")
     forms: Mapping[str, tuple[str, str, str]] = MappingProxyType({})
-    #: Keys that no other kind has; a driver reads them from ``vars`` of its settings.
-    own: Mapping[str, Setting] = MappingProxyType({})
-    pins: tuple[str, ...] = ()
     is_near: bool = False  # plain http is allowed: it is in the local network
 
 
@@ -2065,7 +2081,7 @@ LOCK_KINDS: dict[str, LockKind] = {
     "nuki-bridge": LockKind(BY_ADDRESS, {"device_id": NUKI_ID}, is_near=True),
     "nuki-web": LockKind(forms={"device_id": NUKI_WEB_ID}),
     "tedee": LockKind(forms={"device_id": TEDEE_ID}),
-    "relay": LockKind((), pins=("relay_gpio",)),
+    "relay": LockKind(()),
 }
 
 
@@ -2086,7 +2102,7 @@ class Table:
         return type(other) is type(self) and vars(self) == vars(other)
 
     def items(self) -> Iterator[tuple[str, Any]]:
-        """The keys, those of the kind of lock included, each with its value."""
+        """Each key with its value."""
         return ((key, value) for key, value in vars(self).items() if key != "trusted")
 
     def _replace(self, **values: Any) -> Self:
@@ -2098,6 +2114,40 @@ class Table:
 setting: Any = Setting
 
 LONGEST_NAME = 200  # characters that a table of people can still show
+LABEL = matching(r"[\w .-]*", "a name has letters, digits, spaces, dots, - and _")
+ASCII = matching("[ -~]*", "write plain letters without accents (ASCII)")
+PUBLIC_KEY = "[A-Za-z0-9+/]{43}="
+A_KEY = "expected what doorpi list-key prints"
+TOPIC = matching("[a-z0-9-]*", "a part of a topic has letters a to z, digits and -")
+CARD_KEY = matching(
+    rf"(?!(..)\1{{15}}){HEX}{{32}}",
+    "expected 32 hex digits; one byte 16 times is no key",
+)
+NOTICE = Setting("", choices=NOTICES)  # the name of one
+
+
+DEVICE = (
+    r"usb(:[0-9a-fA-F]{4}(:[0-9a-fA-F]{4})?|:\d{3}:\d{3})?"
+    r"|tty:[a-zA-Z0-9-]+:(pn532|arygon|pn531|pn533|rcs956|acr122)"
+)
+
+
+def udp_address(path: str) -> tuple[str, int] | None:
+    """``("127.0.0.1", 54321)`` for ``udp:127.0.0.1:54321``; None for anything else."""
+    match = re.fullmatch(r"udp:([^:/]+):(\d{1,5})", path)
+    if match is None or not 0 < int(match[2]) < 65536:
+        return None
+    return match[1], int(match[2])
+
+
+def reader_device(path: str) -> None:
+    """The check of a reader's ``device``."""
+    if udp_address(path) or re.fullmatch(DEVICE, path):
+        return
+    port = re.fullmatch(r"/dev/(?:tty)?([\w-]+)", path)
+    hint = f"; for a PN532 there: tty:{port[1]}:pn532" if port else ""
+    words = "expected usb, usb:054c:06c3, tty:S0:pn532 or udp:HOST:PORT"
+    raise ValueError(words + hint)
 
 
 class DoorConfig(Table):
@@ -2119,13 +2169,16 @@ class DoorConfig(Table):
 class ReaderConfig(Table):
     """``[reader]`` -- the card reader, or one of several: ``[[reader]]``."""
 
-    name: str = setting("", "what it is called, where there are several", 0, 40)
-    device: str = setting("usb", "nfcpy path of the reader")
+    name: str = setting("", "its name, where there are several", 0, 40, check=LABEL)
+    device: str = setting("usb", "nfcpy path of the reader", check=reader_device)
     poll_s: float = setting(0.1, "longest time between two polls", 0.01, 2)
     rearm_s: float = setting(0.5, "seconds away before a card is read again", 0, 60)
     virtual: bool = setting(False, "allow a udp: device, which anybody can control")
     reset_gpio: int = setting(-1, "BCM number of RSTPD_N's pin; -1: none", -1, 27)
-    types: tuple[str, ...] = setting(("A",), 'kinds of cards: "A", and "F" (FeliCa)')
+    types: tuple[str, ...] = setting(
+        ("A",), 'kinds of cards: "A", and "F" (FeliCa)',
+        item=Setting("", choices=("A", "F")), is_needed=True,
+    )  # fmt: skip
     direction: str = setting("", "where it leads", choices=("", "in", "out"))
     on_tap: str = setting("", "what a card does here", choices=("", "toggle", "unlock"))
     exit_needs_schedule: bool = setting(False, "hours also limit the way out")
@@ -2177,7 +2230,9 @@ class DoorwayConfig(Table):
     )
     buzzer_gpio: int = setting(-1, "BCM number of the buzzer's pin; -1: none", -1, 27)
     buzzer_hz: int = setting(0, "tone of a passive buzzer; 0: an active one", 0, 10_000)
-    quiet: tuple[str, ...] = setting((), 'hours without sound: ["22:00-07:00"]')
+    quiet: tuple[str, ...] = setting(
+        (), 'hours without sound: ["22:00-07:00"]', item=Setting("", check=parse_quiet)
+    )
     held_open_s: float = setting(60.0, "seconds a door may stand open", 1, 86_400)
 
 
@@ -2187,7 +2242,7 @@ UID_FORMATS = ("dotted", "dotted-cascade", "hex", "hex-dotted")
 class AuthorityConfig(Table):
     """``[[authority]]`` -- a remote system that is asked about unknown people."""
 
-    name: str = setting("", "what it is called here", 0, 40, is_needed=True)
+    name: str = setting("", "its name here", 0, 40, check=LABEL, is_needed=True)
     kind: str = setting(
         "carontepass", "which system", choices=("carontepass", "digital-id")
     )
@@ -2198,7 +2253,9 @@ class AuthorityConfig(Table):
         "", "name of a [[schedule]] outside of which nobody asks it"
     )
     answer_s: float = setting(4.0, "seconds to wait for an answer", 0.5, 30)
-    user: str = setting("", "carontepass: the door's user name")
+    user: str = setting(
+        "", "carontepass: the door's user name", check=matching("[^:]*", "has a colon")
+    )
     password: Secret = setting(Secret(), "carontepass: the door's password")
     uid_format: str = setting(
         "dotted", "carontepass: how it writes a UID", choices=UID_FORMATS
@@ -2207,16 +2264,18 @@ class AuthorityConfig(Table):
         86_400, "carontepass: seconds its last yes holds without it", 0, 31_536_000
     )
     api_key: Secret = setting(Secret(), "digital-id: the organisation's API key")
-    organisations: tuple[int, ...] = setting((), "digital-id: the ids of yours")
-    location: str = setting("", "digital-id: this entrance, in its log", 0, 100)
-    device_id: str = setting("", "digital-id: this door, in its log", 0, 100)
+    organisations: tuple[int, ...] = setting(
+        (), "digital-id: the ids of yours", item=Setting(1, "", 1, 2**53)
+    )
+    location: str = setting("", "digital-id: where, in its log", 0, 100, check=ASCII)
+    device_id: str = setting("", "digital-id: the door there", 0, 100, check=ASCII)
     trusted: str = ""  # what is in ca_file
 
 
 class ScannerConfig(Table):
     """``[[scanner]]`` -- a reader of QR codes."""
 
-    name: str = setting("", "what it is called in the log", 0, 40, is_needed=True)
+    name: str = setting("", "its name in the log", 0, 40, check=LABEL, is_needed=True)
     device: str = setting("", "its file, such as /dev/serial/by-id/...", is_needed=True)
     kind: str = setting("serial", "how it sends", choices=("serial", "keyboard"))
     baud: int = setting(9600, "serial: its speed", 1200, 115_200)
@@ -2226,8 +2285,12 @@ class ScannerConfig(Table):
 class ProofConfig(Table):
     """``[proof]`` -- the keys of secure cards, and cards without proof."""
 
-    door_key: Secret = setting(Secret(), "file of the key that opens the door")
-    issuer_key: Secret = setting(Secret(), "file of the key that issues cards")
+    door_key: Secret = setting(
+        Secret(), "file of the key that opens the door", check=CARD_KEY
+    )
+    issuer_key: Secret = setting(
+        Secret(), "file of the key that issues cards", check=CARD_KEY
+    )
     uid_only: str = setting(
         "accept", "cards that have only a UID", choices=("accept", "refuse")
     )
@@ -2247,8 +2310,10 @@ class TelegramConfig(Table):
 
     token: Secret = setting(Secret(), "the bot's token", is_needed=True)
     notify: Mapping[str, Any] = setting(
-        MappingProxyType({}), 'who gets which notices: { 4711 = ["fault"] }'
-    )
+        MappingProxyType({}), 'who gets which notices: { 4711 = ["fault"] }',
+        check=matching("-?[0-9]{1,16}", "each key is the number of a chat"),
+        item=Setting((), item=NOTICE),
+    )  # fmt: skip
     language: str = setting("en", "of answers and notices", choices=LANGUAGES)
     base_url: str = setting("https://api.telegram.org", "address of the Bot API")
 
@@ -2256,25 +2321,32 @@ class TelegramConfig(Table):
 class NotifyConfig(Table):
     """``[[notify]]`` -- a web address that gets notices."""
 
-    name: str = setting("", "its name in the log", 0, 40)
+    name: str = setting("", "its name in the log", 0, 40, check=LABEL)
     url: Secret = setting(Secret(), "a webhook, or an ntfy topic", is_needed=True)
     kind: str = setting("webhook", "its protocol", choices=("webhook", "ntfy"))
     token: Secret = setting(Secret(), "sent as Authorization: Bearer")
-    events: tuple[str, ...] = setting((), "which notices it gets", is_needed=True)
+    events: tuple[str, ...] = setting(
+        (), "which notices it gets", item=NOTICE, is_needed=True
+    )
     language: str = setting("en", "of the words", choices=LANGUAGES)
 
 
 class CobotConfig(Table):
     """``[cobot]`` -- the members of a co-working space."""
 
-    subdomain: str = setting("", "of the space: NAME.cobot.me", is_needed=True)
+    subdomain: str = setting(
+        "", "of the space: NAME.cobot.me", is_needed=True,
+        check=matching("[a-z0-9-]*", "leave out .cobot.me: my-space"),
+    )  # fmt: skip
     token: Secret = setting(Secret(), "an access token", is_needed=True)
     uid_format: str = setting(
         "hex",
         "how check-in tokens spell a UID",
         choices=("hex", "HEX", "hex-colon", "decimal-le4", "decimal-be4", "dotted"),
     )
-    plans: tuple[str, ...] = setting((), "plans or extras that may enter; empty: all")
+    plans: tuple[str, ...] = setting(
+        (), "plans or extras that may enter; empty: all", item=Setting("")
+    )
     time_passes: bool = setting(False, "members of pass plans need a pass")
     resource: str = setting("", "this door is a room: only with a booking of it")
     before_min: int = setting(10, "minutes before a booking", 0, 1_440)
@@ -2295,11 +2367,14 @@ class CobotConfig(Table):
 class ListConfig(Table):
     """``[[list]]`` -- a list of people at a web address."""
 
-    name: str = setting("", "its name in the log", 0, 40)
+    name: str = setting("", "its name in the log", 0, 40, check=LABEL)
     url: Secret = setting(Secret(), "address of the list", is_needed=True)
     format: str = setting("", "of the list", choices=("", "csv", "json"))
     token: Secret = setting(Secret(), "sent as Authorization: Bearer")
-    list_key: str = setting("", "Ed25519 key of its signature, URL.sig; empty: none")
+    list_key: str = setting(
+        "", "Ed25519 key of its signature, URL.sig; empty: none",
+        check=matching(f"({PUBLIC_KEY})?", "expected 32 bytes in base64"),
+    )  # fmt: skip
     interval_s: int = setting(900, "seconds between two looks", 1, 86_400)
     trust_for_s: int = setting(
         259_200, "seconds the list is valid without it", 0, 31_536_000
@@ -2314,7 +2389,10 @@ MQTT_ORDERS = ("unlock", "lock", "lockdown-on", "lockdown-off", "status", "event
 class MqttConfig(Table):
     """``[mqtt]`` -- a broker: home automation, and one list for many doors."""
 
-    host: str = setting("", "name or address of the broker", is_needed=True)
+    host: str = setting(
+        "", "name or address of the broker", is_needed=True,
+        check=matching(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:]+", "not a name or address"),
+    )  # fmt: skip
     port: int = setting(8883, "its port", 1, 65_535)
     tls: bool = setting(True, "false: unencrypted, in your own network")
     ca_file: str = setting("", "PEM file to trust instead of the system's bundle")
@@ -2322,19 +2400,26 @@ class MqttConfig(Table):
     password: Secret = setting(Secret(), "the user's password")
     cert_file: str = setting("", "PEM file of a client certificate")
     key_file: str = setting("", "PEM file of the certificate's key")
-    site: str = setting("main", "topics begin with doorpi/SITE/DOOR", 1, 40)
-    door: str = setting("", "the door in topics; empty: from door.name", 0, 40)
+    site: str = setting(
+        "main", "topics begin with doorpi/SITE/DOOR", 1, 40, check=TOPIC
+    )
+    door: str = setting("", "DOOR in topics; empty: as door.name", 0, 40, check=TOPIC)
     homeassistant: bool = setting(True, "announce the door to Home Assistant")
     events: bool = setting(True, "publish the whole event log")
     names: bool = setting(True, "false: events without names")
     uids: bool = setting(False, "true: events with the cards' UIDs")
-    list_key: str = setting("", "Ed25519 key of who publishes lists; empty: none")
+    list_key: str = setting(
+        "", "Ed25519 key of who publishes lists; empty: none",
+        check=matching(f"({PUBLIC_KEY} *)*", A_KEY),
+    )  # fmt: skip
     trust_for_days: int = setting(
         0, "days a published list is valid; 0: until the next", 0, 3_650
     )
     may: Mapping[str, Any] = setting(
-        MappingProxyType({}), 'who may order what: { homeassistant = ["unlock"] }'
-    )
+        MappingProxyType({}), 'who may order what: { homeassistant = ["unlock"] }',
+        check=matching(r"[^/+#\x00-\x1f]{1,100}", "a sender has no /, + or #"),
+        item=Setting((), item=Setting("", choices=MQTT_ORDERS)),
+    )  # fmt: skip
     trusted: str = ""  # the content of ca_file
 
 
@@ -2394,30 +2479,23 @@ def tells_ways(config: Config) -> bool:
     return {"in", "out"} <= {each.direction for each in config.readers}
 
 
-def authorities_of(config: Config) -> dict[str, AuthorityConfig]:
-    """The authorities by their places in the file."""
-    numbered = enumerate(config.authorities, 1)
-    return {f'authority {number} ("{each.name}")': each for number, each in numbered}
-
-
-def senders_of(config: Config) -> Mapping[str, Collection[str]]:
-    """Who may order what over MQTT."""
-    return getattr(config.online.get("mqtt"), "may", {})
+def tables_of(config: Config) -> dict[str, Table]:
+    """All tables but people's, schedules and pictures, by what messages call them."""
+    tables: dict[str, Any] = {name: getattr(config, name) for name in SECTIONS}
+    for each in config.readers:
+        place = f"reader {each.name}".strip()
+        tables |= {place: each, f"{place}.leds": each.leds}
+    tables |= {f"authority {each.name}": each for each in config.authorities}
+    tables |= {f"scanner {each.name}": each for each in config.scanners}
+    tables |= config.online
+    return {name: table for name, table in tables.items() if table}
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """The keys of all tables but people's and schedules', such as ``lock.kind``."""
-    tables = [(name, getattr(config, name)) for name in SECTIONS]
-    for each in config.readers:
-        place = f"reader {each.name}".strip()
-        tables += [(place, each), (f"{place}.leds", each.leds)]
-    tables += [(f"authority {each.name}", each) for each in config.authorities]
-    tables += [(f"scanner {each.name}", each) for each in config.scanners]
-    tables += config.online.items()
+    """The keys of ``tables_of``, such as ``lock.kind``, and the pictures."""
     return {
         f"{name}.{key}": value
-        for name, table in tables
-        if table
+        for name, table in tables_of(config).items()
         for key, value in table.items()
         if key != "leds"
     } | {f"signals.{sign}": pattern for sign, pattern in config.patterns.items()}
@@ -2441,8 +2519,14 @@ CARD_KEYS = {
     "proof": Setting("", "how the card proves that it is no copy", 0, 20),
     "generation": Setting(1, "of the keys of a secure card", 1, 255),
 }
+HOURS_KEYS = {
+    "times": Setting(
+        (), 'spans such as "Mon-Fri 08:00-20:00"', is_needed=True,
+        item=Setting("", check=parse_span),
+    ),
+    "closed": Setting((), "dates without hours", item=Setting(None)),
+}  # fmt: skip
 PROOFS = ("ntag424", "desfire")  # that this program can ask for
-DAY = Setting(None, "a closed day")
 
 SECTIONS: dict[str, type[Table]] = {
     name: type(table)
@@ -2455,7 +2539,7 @@ LISTS = {
     "scanner": "name", "notify": "name", "list": "name", "telegram.user": "holder",
     "open": "",
 }  # fmt: skip
-#: The tables of `doorpi online`, none of which the door needs.
+#: The tables of `doorpi online`; the door needs none of them.
 ONLINE: dict[str, type[Table]] = {
     "telegram": TelegramConfig, "notify": NotifyConfig, "cobot": CobotConfig,
     "list": ListConfig, "mqtt": MqttConfig,
@@ -2466,15 +2550,16 @@ TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
     "authority": AuthorityConfig.keys,
     "scanner": ScannerConfig.keys,
     **{name: cls.keys for name, cls in ONLINE.items()},
-    "signals": {str(sign): Setting(PICTURES[sign], MEANINGS[sign]) for sign in Signal},
+    "signals": {
+        str(sign): Setting(PICTURES[sign], MEANINGS[sign], check=picture_of(sign))
+        for sign in Signal
+    },
     "schedule": {
         "name": Setting("", "what cards call it", 0, LONGEST_NAME, is_needed=True),
-        "times": Setting((), 'spans such as "Mon-Fri 08:00-20:00"', is_needed=True),
-        "closed": Setting((), "dates on which nobody is admitted"),
+        **HOURS_KEYS,
     },
     "open": {
-        "times": Setting((), 'spans such as "Mon-Fri 09:00-18:00"', is_needed=True),
-        "closed": Setting((), "dates on which the door stays locked"),
+        **HOURS_KEYS,
         "needs_first": Setting(False, "only after the first member has come"),
     },
     "card": {
@@ -2548,9 +2633,13 @@ CURES = (
     (rf"[=\[,]\s*({BARE})", 'write text in quotes: "..."'),
 )
 
-SECRETS = {key for key, each in LockAccess.keys.items() if each.kind is Secret}
 #: Keys whose lines are shown, unless a line has one of these words.
-SHOWN = {key for keys in TABLES.values() for key in keys} - SECRETS - {"base_url"}
+SHOWN = {
+    key
+    for keys in TABLES.values()
+    for key, each in keys.items()
+    if each.kind is not Secret and not key.endswith("url")
+}
 NOT_SHOWN = "(?i)key|secret|token|password|://"
 
 
@@ -2602,28 +2691,20 @@ def _excerpt(statement: str, at: int) -> str:
     return f"\n    {printable(line.strip(), 80)}\n    {caret}"
 
 
-def _headers(text: str) -> dict[str, str]:
-    """Each table's header as it must be written: there may be one [reader] or more."""
-    has_several = re.search(r"(?m)^\s*\[\[\s*reader\b", text)
-    return HEADERS | ({"reader": "[[reader]]"} if has_several else {})
-
-
 def _repaired(text: str) -> tuple[str, list[str]]:
-    """The tables of a text that is not valid TOML, with its mistakes left out; and the
-    mistakes.
-
-    A key whose value cannot be read gets the value UNREADABLE, a header its proper
-    brackets, and two tables of one name become one.
-    """
+    """A text that is not valid TOML without its mistakes, and the mistakes.  A key with
+    a value that cannot be read gets the value UNREADABLE, a header its proper brackets;
+    two tables with one name become one."""
     problems: dict[object, str] = {}  # a mistake that is repeated is one problem
     lines: dict[str, int] = {}  # of tables and keys
-    place, tables, headers = "?", dict[str, list[str]](), _headers(text)
+    place, tables = "?", dict[str, list[str]]()
     for line, statement, bare in _statements(text):
         at, words = _mistake(statement, bare)
         once = ""
         if header := re.match(HEADER, statement):
             brackets, name = header.groups()
-            once = headers.get(name, f"{brackets}{name or 'NAME'}{']' * len(brackets)}")
+            typed = f"{brackets}{name or 'NAME'}{']' * len(brackets)}"
+            once = typed if name == "reader" else HEADERS.get(name, typed)
             is_list = once.startswith("[[")
             is_good = not words and is_list == (brackets == "[[")
             often = f"for each {name}, with two" if is_list else "once, with single"
@@ -2640,8 +2721,8 @@ def _repaired(text: str) -> tuple[str, list[str]]:
                 at, words = 0, f"{key[1]} is set twice, first in line {first}"
                 words += f" (each {name} begins with [[{name}]])" * bool(once)
             else:
-                lost = f'"{key[1]}" = "{UNREADABLE}"'
-                tables.setdefault(place, []).append(lost if words else statement)
+                read = f'"{key[1]}" = "{UNREADABLE}"' if words else statement
+                tables.setdefault(place, []).append(read)
         if words:
             number = line + statement.count("\n", 0, at)
             problem = f"line {number}: {words}{_excerpt(statement, at)}"
@@ -2686,13 +2767,12 @@ class Parser:
             self.report(where, f": expected a table, {HEADERS[name]}")
             return values
         for key, value in table.items():
-            place = f"{where}.{key}"
             if value == UNREADABLE:
-                self.reported.add(place)
+                self.reported.add(f"{where}.{key}")
             elif key not in keys:
                 self.unknown(where, key, keys)
             else:
-                values |= self._checked(where, key, value, keys[key])
+                values |= self._read_key(where, key, value, keys[key])
         for key, each in keys.items():
             place = f"{where}.{key}"
             if each.is_needed and not values[key] and place not in self.reported:
@@ -2700,29 +2780,52 @@ class Parser:
                 self.report(place, f": {words} ({each.meaning})")
         return values
 
-    def _checked(
+    def _read_key(
         self, where: str, key: str, value: object, setting: Setting
     ) -> dict[str, Any]:
-        """The key with its value and what stands in its file; {} if that is wrong."""
+        """The key with its value and what stands in the file that this names."""
+        place, shown = f"{where}.{key}", "(not shown)"
+        checked = self._value(place, value, setting)
         try:
-            checked = setting.checked(value)
-            return {key: checked, **self._read(where.split(" ")[0], key, checked)}
+            found = {key: checked, **self._read(where.split(" ")[0], key, checked)}
+            secret = found[key] if setting.kind is Secret else Secret()
+            shown = secret.file or shown
+            if secret.text and setting.check:
+                setting.check(secret.text)
+            return found
         except FileTrouble as error:
-            words = f": {error}"
+            self.report(place, f": {error}")
             self.lacks_files |= where != "proof"  # the door opens without its keys
         except ValueError as error:
-            shown = "(not shown)" if setting.kind is Secret else _shown(value)
-            words = f" = {shown}: {error} ({setting.meaning})"
-        self.report(f"{where}.{key}", words)
-        return {}
+            self.report(place, f" = {shown}: {error}")
+        return {key: setting.default}
+
+    def _value(self, place: str, value: object, setting: Setting) -> Any:
+        """The value without the items that are wrong, or the default."""
+        try:
+            checked = setting.checked(value)
+        except ValueError as error:
+            is_hidden = setting.kind is Secret or place.endswith("url")
+            shown = "(not shown)" if is_hidden else _shown(value)
+            meaning = f" ({setting.meaning})" * bool(setting.meaning)
+            self.report(place, f" = {shown}: {error}{meaning}")
+            return setting.default
+        if setting.item is None:
+            return checked
+        found, is_table = dict[object, Any](), isinstance(checked, dict)
+        for name, each in checked.items() if is_table else enumerate(checked, 1):
+            item = self._value(f"{place} {name}", each, setting.item)
+            if f"{place} {name}" in self.reported:
+                self.reported.add(place)
+            else:
+                found[name] = item
+        return found if is_table else tuple(found.values())
 
     def unknown(self, where: str, key: str, keys: Iterable[str]) -> None:
         """Report a key, without its value: that may be a secret.  The key that was
         probably meant is not reported as missing."""
         table, place = where.partition(" ")[0], f"{where}.".lstrip(".")
-        optional = {"fallback", "person", "authority", "scanner", "open", *ONLINE}
-        optional.add("telegram.user")
-        homes = {n for n in TABLES if key in TABLES[n]} - optional
+        homes = {name for name in HOMES if key in TABLES[name]}
         words = f"unknown key{did_you_mean(key.lower(), keys)}"
         if LISTS.get(table) and key in LISTS.values():  # such as the name of a card
             words = f"unknown key; did you mean {LISTS[table]!r}?"
@@ -2750,39 +2853,29 @@ class Parser:
             who = f' ("{printable(label, 40)}")' if isinstance(label, str) else ""
             yield f"{name} {number}{who}", table
 
-    def each(self, at: str, values: list[Any], read: Callable[[Any], T]) -> list[T]:
-        """The valid ones of the values of a list."""
-        valid = []
-        for number, value in enumerate(values, 1):
-            try:
-                valid.append(read(value))
-            except ValueError as error:
-                self.report(f"{at} {number}", f" = {_shown(value)}: {error}")
-        return valid
-
-    def _schedule(self, where: str, table: object) -> Schedule:
-        """One ``[[schedule]]`` or ``[[open]]``, without hours if something is wrong."""
-        known = len(self.problems)
-        raw = self.table(where, table, TABLES[where.partition(" ")[0]])
-        closed = self.each(f"{where}, closed", raw["closed"], DAY.checked)
-        spans = self.each(f"{where}, times", raw["times"], parse_span)
-        return Schedule(
-            name=raw.get("name", ""),
-            spans=tuple(spans) if len(self.problems) == known else (),
-            closed=frozenset(closed),
-            words=tuple(text for text in raw["times"] if isinstance(text, str)),
-            needs_first=raw.get("needs_first", False),
-        )
+    def listed(self, name: str, make: Callable[..., T]) -> dict[str, T]:
+        """The tables of ``[[name]]`` by their places; each has a name of its own."""
+        made, names = dict[str, T](), set[str]()
+        for where, table in self.entries(name):
+            before = len(self.problems)
+            values = self.table(where, table, TABLES[name])
+            own = values.get("name", "")
+            if own in names:
+                self.report(f"{where}.name", f": another {name} has this name")
+            names |= {own} - {""}
+            schedule = values.get("schedule", "")
+            self._check_name(f"{where}.schedule", schedule, self.schedules)
+            if pins := values.get("leds"):
+                pins = self.table(f"{where}.leds", pins, TABLES["leds"])
+                values["leds"] = LedsConfig(**pins)
+            if "times" in values and len(self.problems) > before:
+                values["times"] = ()  # half of a schedule admits nobody
+            made[where] = make(**values)
+        return made
 
     def read_schedules(self) -> Schedules:
-        schedules: dict[str, Schedule] = {}
-        for where, table in self.entries("schedule"):
-            made = self._schedule(where, table)
-            if made.name and made.name in schedules:
-                self.report(f"{where}.name", ": another schedule has this name")
-                made = made._replace(spans=())
-            schedules[made.name] = made
-        return schedules
+        made = self.listed("schedule", _schedule)
+        return {schedule.name: schedule for schedule in made.values()}
 
     def credentials(self, where: str, table: object, keys: Keys) -> list[Credential]:
         """The cards of one ``[[card]]`` or ``[[person]]`` that can be listed."""
@@ -2820,28 +2913,23 @@ class Parser:
 
     def _identifier(self, place: str, card: Mapping[str, Any]) -> Uid | None:
         """None if it cannot be listed: nobody may enter with it."""
-        if "id" in card:
-            uid = chat_user(card["id"])
-            if self._first_place.setdefault(uid, place) != place:
-                words = f" = {card['id']}: also the id of {self._first_place[uid]}"
-                self.report(f"{place}.id", words)
-            return uid if card["id"] else None
-        text = card["uid"]
+        key = "id" if "id" in card else "uid"
+        text = card[key]
         if text == PLACEHOLDER:
             self.examples.append(place)
-        if text in ("", PLACEHOLDER):  # a missing UID is reported already
+        if text in (0, "", PLACEHOLDER):  # a missing one is reported already
             return None
         try:
-            uid = enrollable_uid(text)
+            uid = chat_user(text) if key == "id" else enrollable_uid(text)
         except ValueError as error:
-            self.report(f"{place}.uid", f" = {_shown(text)}: {error}")
+            self.report(f"{place}.{key}", f" = {_shown(text)}: {error}")
             return None
-        if is_number(text):
+        if key == "uid" and is_number(text):
             self.bare_numbers.append(place)
         first = self._first_place.setdefault(uid, place)
         if first != place:
-            words = f" = {_shown(format_uid(uid))}: also the UID of {first}"
-            self.report(f"{place}.uid", words)
+            words = f" = {_shown(format_uid(uid))}: {first} has it, too"
+            self.report(f"{place}.{key}", words)
         return uid
 
     def cards(self) -> dict[Uid, Credential]:
@@ -2858,65 +2946,28 @@ class Parser:
 
     def patterns(self) -> dict[Signal, Pattern]:
         """The pictures of all signals, those of ``[signals]`` included."""
-        table, patterns = self.document.get("signals", {}), dict[Signal, Pattern]()
-        for key, picture in self.table("signals", table, TABLES["signals"]).items():
-            sign = Signal(key)
-            try:
-                patterns[sign] = parse_pattern(picture)
-                if (patterns[sign].times is None) != (sign in STANDING):
-                    ends = "repeat (start with *)", "end (start with 6x)"
-                    raise ValueError(f"this signal must {ends[sign not in STANDING]}")
-            except ValueError as error:
-                self.report(f"signals.{sign}", f" = {_shown(picture)}: {error}")
-                patterns[sign] = parse_pattern(PICTURES[sign])
-        return patterns
+        table = self.document.get("signals", {})
+        pictures = self.table("signals", table, TABLES["signals"])
+        return {Signal(key): parse_pattern(text) for key, text in pictures.items()}
 
     def section(self, name: str) -> Any:
-        """``[name]``; for a lock with the keys that only its kind has."""
-        table, keys = self.document.get(name, {}), TABLES[name]
-        if "kind" not in keys:
-            values = self.table(name, table, keys)
-            for key, words in [*proof_problems(values)] if name == "proof" else ():
-                self.report(f"{name}.{key}", words)
-                values[key] = Secret()
+        """``[name]``; for a lock with its ids as its vendor writes them."""
+        values = self.table(name, self.document.get(name, {}), TABLES[name])
+        kind = LOCK_KINDS.get(values.get("kind", ""))
+        if kind is None or f"{name}.kind" in self.reported:
             return SECTIONS[name](**values)
-        named = table.get("kind", "sesame") if isinstance(table, dict) else ""
-        own = LOCK_KINDS[named].own if named in tuple(LOCK_KINDS) else {}
-        values = self.table(name, table, {**keys, **own})
-        kind, text = LOCK_KINDS[values["kind"]], "".join(values["device_id"].split())
-        values["device_id"] = text
-        with contextlib.suppress(KeyError, ValueError):  # lock_problems reports it
-            values["device_id"] = vendors(text, kind.forms["device_id"])
-        if f"{name}.kind" not in self.reported and all(map(values.get, kind.needs)):
+        for key, (pattern, joint, words) in kind.forms.items():
+            value, is_secret = values[key], TABLES[name][key].kind is Secret
+            text = value.text if is_secret else "".join(value.split())
+            if found := re.fullmatch(pattern, text):
+                written = joint.join(found.groups())
+                values[key] = value if is_secret else written.upper()
+            elif text and (is_secret or not text.startswith(PLACEHOLDER)):
+                shown = "(not shown)" if is_secret else _shown(value)
+                self.report(f"{name}.{key}", f" = {shown}: expected {words}")
+        if all(map(values.get, kind.needs)):
             self.usable.add(name)
         return SECTIONS[name](**values)
-
-    def listed(self, name: str, kind: Callable[..., T]) -> dict[str, T]:
-        """The tables of ``[[name]]`` by their places; each has a name of its own."""
-        made, names = dict[str, T](), set[str]()
-        for where, table in self.entries(name):
-            values = self.table(where, table, TABLES[name])
-            own = values.get("name", "")
-            if own and not re.fullmatch(r"[\w .-]+", own):
-                words = "a name has letters, digits, spaces, dots, - and _"
-                self.report(f"{where}.name", f" = {_shown(own)}: {words}")
-            if own in names:
-                self.report(f"{where}.name", f": another {name} has this name")
-            names |= {own} - {""}
-            schedule = values.get("schedule", "")
-            self._check_name(f"{where}.schedule", schedule, self.schedules)
-            made[where] = kind(**values)
-        return made
-
-    def read_readers(self) -> dict[str, ReaderConfig]:
-        """``[reader]`` or each ``[[reader]]``, by its place; one as by default where
-        there is none."""
-        readers = self.listed("reader", ReaderConfig) or {"reader": ReaderConfig()}
-        for where, each in readers.items():
-            if each.leds:
-                pins = self.table(f"{where}.leds", each.leds, TABLES["leds"])
-                readers[where] = each._replace(leds=LedsConfig(**pins))
-        return readers
 
     def _check_name(
         self, place: str, name: str, known: Collection[str], of: str = "[[schedule]]"
@@ -2936,155 +2987,171 @@ class Parser:
         names = [n for n in SECTIONS if n != "fallback" or n in self.document]
         sections = {name: self.section(name) for name in names}
         patterns, self.schedules = self.patterns(), self.read_schedules()
-        online = {
-            where: table
-            for name, kind in ONLINE.items()
-            for where, table in self.listed(name, kind).items()
-        }
+        readers = self.listed("reader", ReaderConfig) or {"reader": ReaderConfig()}
+        authorities = self.listed("authority", AuthorityConfig)
+        scanners = self.listed("scanner", ScannerConfig)
+        online = dict(
+            chain(*(self.listed(name, ONLINE[name]).items() for name in ONLINE))
+        )
         if isinstance(mqtt := online.get("mqtt"), MqttConfig) and not mqtt.door:
             name = re.sub("[^a-z0-9]+", "-", sections["door"].name.lower()).strip("-")
             online["mqtt"] = mqtt._replace(door=name)
-        readers = self.read_readers()
         config = Config(
             **sections,
             readers=tuple(readers.values()),
-            authorities=tuple(self.listed("authority", AuthorityConfig).values()),
-            scanners=tuple(self.listed("scanner", ScannerConfig).values()),
+            authorities=tuple(authorities.values()),
+            scanners=tuple(scanners.values()),
             online=online,
             patterns=patterns,
             schedules=self.schedules,
-            open_hours=tuple(self._schedule(*each) for each in self.entries("open")),
+            open_hours=tuple(self.listed("open", _schedule).values()),
             cards=self.cards(),
             examples=tuple(self.examples),
             bare_numbers=tuple(self.bare_numbers),
         )
-        self._check_readers(config, readers)
-        self._check(config)
+        tables = {**sections, **readers, **authorities, **online}
+        self._check(tables)
+        self._check_readers(readers, scanners)
+        self._check_scanners(config, scanners, authorities)
+        self._check_pins(config, readers)
         return config
 
-    def _check(self, config: Config) -> None:
+    def _check(self, tables: Mapping[str, Table]) -> None:
         """Report what is wrong even where each value is valid by itself."""
-        for where, lock in locks_of(config).items():
-            if isinstance(self.document.get(where), dict):
-                self._report_new(where, lock_problems(lock))
-        for where, authority in authorities_of(config).items():
-            self._report_new(where, authority_problems(authority, config.scanners))
-        for where, table in config.online.items():
-            own = OWN_PROBLEMS.get(type(table), lambda table: ())
-            self._report_new(where, chain(online_problems(table), own(table)))
-        names = [a.name for a in config.authorities if a.kind != "carontepass"]
-        for number, scanner in enumerate(config.scanners, 1):
-            place = f'scanner {number} ("{scanner.name}").authority'
+        for where, table in tables.items():
+            for key, words in contradictions(table):
+                if not self.reported & {where, f"{where}.kind", f"{where}.{key}"}:
+                    self.report(f"{where}.{key}", words)
+
+    def _check_readers(
+        self, readers: Mapping[str, ReaderConfig], scanners: Mapping[str, ScannerConfig]
+    ) -> None:
+        taken, seen = {each.name for each in scanners.values()}, list[str]()
+        for where, reader in readers.items():
+            if len(readers) > 1 and not reader.name:
+                words = ": missing (each of several readers needs a name)"
+                self.report(f"{where}.name", words)
+            if reader.name and reader.name in taken:
+                words = f" = {_shown(reader.name)}: a scanner has this name"
+                self.report(f"{where}.name", words)
+            # usb is any, usb:054c:06c3 any of a model; the port of tty:S0:pn532 is S0.
+            port = re.sub("^(tty:.*):.*", r"\1", reader.device) + ":"
+            if any(port.startswith(other) or other.startswith(port) for other in seen):
+                words = "may be the device of another reader"
+                self.report(f"{where}.device", f" = {_shown(reader.device)}: {words}")
+            seen.append(port)
+
+    def _check_scanners(
+        self,
+        config: Config,
+        scanners: Mapping[str, ScannerConfig],
+        authorities: Mapping[str, AuthorityConfig],
+    ) -> None:
+        names = [a.name for a in config.authorities if a.kind == "digital-id"]
+        for where, scanner in scanners.items():
             of = "[[authority]] of kind digital-id"
-            self._check_name(place, scanner.authority, names, of)
+            self._check_name(f"{where}.authority", scanner.authority, names, of)
+        asked = {each.authority for each in config.scanners}
+        for where, each in authorities.items():
+            if each.name in names and each.name not in asked:
+                words = "no [[scanner]] names it as its authority, so it gets no codes"
+                self.report(f"{where}.name", f": {words}")
         if config.open_hours and config.lock.kind == "relay":
             words = "a relay opens for a moment only, and cannot keep the door open"
             self.report("open", f": {words}")
-        self.each("doorway.quiet", [*config.doorway.quiet], parse_quiet)
-
-    def _check_readers(
-        self, config: Config, readers: Mapping[str, ReaderConfig]
-    ) -> None:
-        for place, words in reader_problems(readers, config.scanners):
-            if not self.reported & {place, re.sub("device$", "virtual", place)}:
-                self.report(place, words)
-        self._check_pins(config, readers)
 
     def _check_pins(self, config: Config, readers: Mapping[str, ReaderConfig]) -> None:
         """Report a pin that two things are to have."""
         lights = {f"{at}.leds": each.leds for at, each in readers.items() if each.leds}
         if len(lights) < len(readers):  # else nobody uses the door's
             lights = {"leds": config.leds, **lights}
-        colours = {"green_gpio": "the green LED", "red_gpio": "the red LED"}
-        rows: list[tuple[str, Table, Mapping[str, str]]] = [
-            *((at, leds, colours) for at, leds in lights.items()),
-            *(
-                (at, each, {"reset_gpio": "a reader's reset"})
-                for at, each in readers.items()
-            ),
-            ("doorway", config.doorway, DOORWAY_PINS),
-        ]
-        for at, lock in locks_of(config).items():
-            relay = dict.fromkeys(LOCK_KINDS[lock.kind].pins, f"{at}'s relay")
-            rows.append((at, lock, relay))
+        locks = locks_of(config).items()
+        relays = {where: lock for where, lock in locks if lock.kind == "relay"}
         owners: dict[int, str] = {}
         if any(re.match(PORT_ON_PINS, each.device) for each in readers.values()):
             owners = dict.fromkeys((14, 15), "the reader's serial port")
-        for at, table, keys in rows:
-            for key, what in keys.items():
-                place, pin = f"{at}.{key}", vars(table)[key]
-                if pin >= 0 and place not in self.reported:
-                    if pin in owners:
-                        self.report(place, f" = {pin}: {owners[pin]} has this pin")
-                    owners.setdefault(pin, what)
-
-    def _report_new(self, where: str, problems: Iterable[tuple[str, str]]) -> None:
-        """Report the problems of keys that hold what the owner wrote."""
-        reported = set(self.reported)
-        for key, words in problems:
-            if not reported & {f"{where}.kind", f"{where}.{key}"}:
-                self.report(f"{where}.{key}", words)
+        tables = {**lights, **readers, "doorway": config.doorway, **relays}
+        for at, table in tables.items():
+            for key, pin in table.items():
+                place = f"{at}.{key}"
+                is_pin = key.endswith("_gpio") and place not in self.reported
+                if is_pin and pin >= 0 and owners.setdefault(pin, place) != place:
+                    self.report(place, f" = {pin}: {owners[pin]} has this pin")
 
 
-DOORWAY_PINS = {
-    "contact_gpio": "the door contact", "exit_button_gpio": "the exit button",
-    "buzzer_gpio": "the buzzer",
-}  # fmt: skip
+def _schedule(
+    times: Sequence[str],
+    closed: Iterable[date],
+    name: str = "",
+    needs_first: bool = False,
+) -> Schedule:
+    spans = tuple(map(parse_span, times))
+    return Schedule(name, spans, frozenset(closed), tuple(times), needs_first)
+
+
+#: The tables in which a key may belong that was found elsewhere.
+HOMES = (*SECTIONS.keys() - {"fallback"}, "reader", "signals", "schedule", "card")
 #: The serial port on the Pi's pins, by nfcpy's name: TXD and RXD are on GPIO 14 and 15.
 PORT_ON_PINS = "tty:(S0|AMA0|serial0):"
 #: Why a card is refused; without its entry, a row of the database could admit it.
 FLAWED = "its entry in doorpi.toml has a mistake: doorpi check"
 #: Why a card with a proof is refused: this program would accept a copy of it.
 CANNOT_ASK = "it must prove itself ({}), and this program cannot ask it to"
-DEVICE = (
-    r"usb(:[0-9a-fA-F]{4}(:[0-9a-fA-F]{4})?|:\d{3}:\d{3})?"
-    r"|tty:[a-zA-Z0-9-]+:(pn532|arygon|pn531|pn533|rcs956|acr122)"
-)
+
+OWN_FILE = ': give it a file of its own: { file = "NAME" }'
+#: What may be wrong though each value is valid by itself: the key, when, and why.
+CONTRADICTIONS: tuple[tuple[type[Table], str, Callable[[Any], object], str], ...] = (
+    (ReaderConfig, "virtual", lambda t: udp_address(t.device) and not t.virtual,
+     " = false: with a udp: device, anybody on the network could present any card"),
+    (ProofConfig, "door_key", lambda t: t.door_key.text and not t.door_key.file,
+     OWN_FILE),
+    (ProofConfig, "issuer_key", lambda t: t.issuer_key.text and not t.issuer_key.file,
+     OWN_FILE),
+    (ProofConfig, "issuer_key",
+     lambda t: t.door_key.text and t.door_key.text.lower() == t.issuer_key.text.lower(),
+     ": the same as door_key; make them different"),
+    (CobotConfig, "resource", lambda t: t.resource and (t.plans or t.time_passes),
+     ": bookings alone open a room; leave out plans, time_passes"),
+    (MqttConfig, "tls", lambda t: not t.tls and is_public(t.host),
+     " = false: unencrypted only to this computer or a private address"),
+    (MqttConfig, "door", lambda t: not t.door,
+     ": missing; door.name has no letters a to z"),
+    (MqttConfig, "key_file", lambda t: t.cert_file and not t.key_file,
+     ": missing; cert_file needs it"),
+    (MqttConfig, "cert_file", lambda t: t.key_file and not t.cert_file,
+     ": missing; key_file needs it"),
+    (MqttConfig, "password",
+     lambda t: not (re.fullmatch(THIS_COMPUTER, t.host) or t.password or t.cert_file)
+     and t.host,
+     ": missing; only a broker on this computer needs none"),
+)  # fmt: skip
+#: The keys that each kind of authority needs.
+AUTHORITY_NEEDS = {
+    "carontepass": ("user", "password"), "digital-id": ("organisations",),
+}  # fmt: skip
 
 
-def udp_address(path: str) -> tuple[str, int] | None:
-    """``("127.0.0.1", 54321)`` for ``udp:127.0.0.1:54321``; None for anything else."""
-    match = re.fullmatch(r"udp:([^:/]+):(\d{1,5})", path)
-    if match is None or not 0 < int(match[2]) < 65536:
-        return None
-    return match[1], int(match[2])
+def contradictions(table: Table) -> Iterator[tuple[str, str]]:
+    """The keys that are missing or wrong because of others, and why."""
+    values = vars(table)
+    kind = values.get("kind", "")
+    lock = LOCK_KINDS.get(kind, LockKind(AUTHORITY_NEEDS.get(kind, ())))
+    for key in lock.needs:
+        if not values[key]:
+            yield key, f": missing; {kind!r} needs it ({table.keys[key].meaning})"
+    is_near = lock.is_near or isinstance(table, NotifyConfig)
+    for key in (key for key in values if key.endswith("url")):
+        url, is_near = values[key], values.get("plain_http", is_near)
+        if isinstance(url, Secret):  # its query may hold the secret
+            url = url.text.partition("?")[0]
+        if url and (problem := _url_problem(url, is_plain_allowed=is_near)):
+            yield key, f": {problem}"
+    for kinds, key, is_wrong, words in CONTRADICTIONS:
+        if isinstance(table, kinds) and is_wrong(table):
+            yield key, words
 
 
-def reader_problems(
-    readers: Mapping[str, ReaderConfig], scanners: Sequence[ScannerConfig]
-) -> Iterator[tuple[str, str]]:
-    """The keys of readers that are wrong, by their places, and why."""
-    seen, taken = list[str](), {each.name for each in scanners}
-    for where, reader in readers.items():
-        if problem := _device_problem(reader):
-            yield f"{where}.device", f" = {_shown(reader.device)}: {problem}"
-        types, device, name = reader.types, reader.device, reader.name
-        if not types or any(each not in ("A", "F") for each in types):
-            yield f"{where}.types", ': expected ["A"], ["F"] or ["A", "F"]'
-        if len(readers) > 1 and not name:
-            yield f"{where}.name", ": missing (each of several readers needs a name)"
-        if name and name in taken:
-            yield f"{where}.name", f" = {_shown(name)}: a scanner has this name"
-        # usb is any, usb:054c:06c3 any of a model; the port of tty:S0:pn532 is S0.
-        port = re.sub("^(tty:.*):.*", r"\1", device) + ":"
-        if any(port.startswith(other) or other.startswith(port) for other in seen):
-            words = "may be the device of another reader"
-            yield f"{where}.device", f" = {_shown(device)}: {words}"
-        seen.append(port)
-
-
-def _device_problem(reader: ReaderConfig) -> str:
-    path = reader.device
-    if udp_address(path) and not reader.virtual:
-        return "anybody on the network could present any card; set virtual = true"
-    if udp_address(path) or re.fullmatch(DEVICE, path):
-        return ""
-    port = re.fullmatch(r"/dev/(?:tty)?([\w-]+)", path)
-    hint = f"; for a PN532 there: tty:{port[1]}:pn532" if port else ""
-    return f"expected usb, usb:054c:06c3, tty:S0:pn532 or udp:HOST:PORT{hint}"
-
-
-def _url_problem(url: str, *, is_plain_allowed: bool, hint: str = "") -> str:
+def _url_problem(url: str, *, is_plain_allowed: bool) -> str:
     """What is wrong with an address; plain http is only for a private one."""
     try:
         parts = urlsplit(url)
@@ -3096,7 +3163,7 @@ def _url_problem(url: str, *, is_plain_allowed: bool, hint: str = "") -> str:
     if parts.scheme == "https" or re.fullmatch(THIS_COMPUTER, host):
         return ""
     if not is_plain_allowed:
-        return f"http would send the key unencrypted; use https{hint}"
+        return "http would send the key unencrypted; use https"
     return "http is only for your own network" if is_public(host) else ""
 
 
@@ -3114,155 +3181,6 @@ def is_public(host: str) -> bool:
 PUBLIC_NAME = re.compile(
     r"(?!.*\.(?:local|lan|home|internal|localdomain|box|home\.arpa)\.?$).*\..*"
 )
-
-
-def authority_problems(
-    authority: AuthorityConfig, scanners: Sequence[ScannerConfig]
-) -> Iterator[tuple[str, str]]:
-    """The keys that are missing or wrong for a kind of authority, and why."""
-    url, keys = authority.base_url, TABLES["authority"]
-    hint = ", or set plain_http = true in your own network"
-    is_plain = authority.plain_http
-    if url and (problem := _url_problem(url, is_plain_allowed=is_plain, hint=hint)):
-        yield "base_url", f": {problem}"
-    numbers = authority.organisations
-    is_scanned = any(each.authority == authority.name for each in scanners)
-    missing = f"missing; {authority.kind!r} needs it ({{}})"
-    for kind, key, is_wrong, words in (
-        ("carontepass", "user", not authority.user, missing),
-        ("carontepass", "user", ":" in authority.user, "has a colon"),
-        ("carontepass", "password", not authority.password, missing),
-        ("digital-id", "organisations", not numbers, missing),
-        (
-            "digital-id", "organisations",
-            any(type(each) is not int or each < 1 for each in numbers),
-            "expected numbers, such as [1]",
-        ),
-        ("digital-id", "location", not authority.location.isascii(), "not ASCII"),
-        ("digital-id", "device_id", not authority.device_id.isascii(), "not ASCII"),
-        (
-            "digital-id", "name", not is_scanned,
-            "no [[scanner]] names it as its authority, so it would get no codes",
-        ),
-    ):  # fmt: skip
-        if kind == authority.kind and is_wrong:
-            yield key, f": {words.format(keys[key].meaning)}"
-
-
-def online_problems(table: Table) -> Iterator[tuple[str, str]]:
-    """The keys of a table of `doorpi online` that are wrong, and why."""
-    values = dict(table.items())
-    for key in ("base_url", "site_url", "url"):
-        url = values.get(key) or ""
-        text = (url.text if isinstance(url, Secret) else url).partition("?")[0]
-        is_plain = isinstance(table, NotifyConfig)
-        if text and (problem := _url_problem(text, is_plain_allowed=is_plain)):
-            yield key, f": {problem}"
-    for chat in values.get("notify", ()):
-        if not re.fullmatch("-?[0-9]{1,16}", chat):
-            yield "notify", f": {_shown(chat)} is not the number of a chat"
-    events = values["events"] if isinstance(table, NotifyConfig) else ()
-    lists = {"notify": values.get("notify", {}), "events": {"": events}}
-    for key, words in ((k, w) for k, each in lists.items() for w in each.values()):
-        for word in words if isinstance(words, list | tuple) else [words] * bool(words):
-            if word not in (names := tuple(NOTICES)):
-                hint = did_you_mean(str(word), names)
-                yield key, f": {_shown(word)} is none of {', '.join(names)}{hint}"
-
-
-def cobot_problems(table: CobotConfig) -> Iterator[tuple[str, str]]:
-    """The keys of [cobot] that are wrong, and why."""
-    if table.subdomain and not re.fullmatch("[a-z0-9-]+", table.subdomain):
-        yield "subdomain", ": expected my-space, where my-space.cobot.me is the space"
-    if table.resource and (table.plans or table.time_passes):
-        yield "resource", ": bookings alone open a room; leave out plans, time_passes"
-
-
-def mqtt_problems(table: MqttConfig) -> Iterator[tuple[str, str]]:
-    """The keys of [mqtt] that are wrong, and why."""
-    host, has_login = table.host, bool(table.password or table.cert_file)
-    is_host = re.fullmatch(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:]+", host)
-    is_far = host and is_host and not re.fullmatch(THIS_COMPUTER, host)
-    is_part = re.compile("[a-z0-9-]+")
-    part = f" = {{}}: expected {is_part.pattern}, for it is a part of every topic"
-    keys = [*filter(None, table.list_key.split(" "))]
-    for key, is_wrong, words in (
-        ("host", not is_host, f" = {_shown(host)}: expected a name or an address"),
-        ("tls", not table.tls and is_public(host),
-         " = false: unencrypted only to this computer or a private address"),
-        ("site", not is_part.fullmatch(table.site), part.format(_shown(table.site))),
-        ("door", not is_part.fullmatch(table.door), part.format(_shown(table.door))),
-        ("key_file", table.cert_file and not table.key_file,
-         ": missing; cert_file needs it"),
-        ("cert_file", table.key_file and not table.cert_file,
-         ": missing; key_file needs it"),
-        ("password", is_far and not has_login,
-         ": missing; only a broker on this computer needs none"),
-        ("list_key", not all(re.fullmatch("[A-Za-z0-9+/]{43}=", k) for k in keys),
-         f" = {_shown(table.list_key)}: expected what doorpi list-key prints"),
-    ):  # fmt: skip
-        if is_wrong:
-            yield key, words
-    yield from _sender_problems(table.may)
-
-
-def _sender_problems(may: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with [mqtt.may]."""
-    for sender, orders in may.items():
-        if not re.fullmatch("[^/+#\0]{1,100}", sender):
-            yield "may", f": {_shown(sender)}: a sender has no /, + or #"
-        if not isinstance(orders, list):
-            yield "may", f': {_shown(sender)}: put the orders in brackets: ["unlock"]'
-        for order in orders if isinstance(orders, list) else ():
-            if order not in MQTT_ORDERS:
-                words = f"is none of {', '.join(MQTT_ORDERS)}"
-                hint = did_you_mean(str(order), MQTT_ORDERS)
-                yield "may", f": {_shown(sender)}: {_shown(order)} {words}{hint}"
-
-
-#: What one type of table can have wrong.
-OWN_PROBLEMS: Mapping[type[Table], Callable[[Any], Iterator[tuple[str, str]]]] = {
-    CobotConfig: cobot_problems,
-    MqttConfig: mqtt_problems,
-}
-
-
-def lock_problems(lock: LockAccess) -> Iterator[tuple[str, str]]:
-    """The keys that are missing or wrong for a kind of lock, and why."""
-    kind, values = LOCK_KINDS[lock.kind], vars(lock)
-    for key in kind.needs:
-        if not values[key]:
-            meaning = {**TABLES["lock"], **kind.own}[key].meaning
-            yield key, f": missing; {lock.kind!r} needs it ({meaning})"
-    url, is_near = lock.base_url, kind.is_near
-    if url and (problem := _url_problem(url, is_plain_allowed=is_near)):
-        yield "base_url", f": {problem}"
-    for key, form in kind.forms.items():
-        value = values[key]
-        text, is_secret = getattr(value, "text", value), isinstance(value, Secret)
-        try:
-            if text and (is_secret or not text.startswith(PLACEHOLDER)):
-                vendors(text, form)
-        except ValueError as error:
-            yield key, f" = {'(not shown)' if is_secret else _shown(text)}: {error}"
-
-
-def proof_problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with the keys of [proof], as far as their content is known."""
-    found = set[bytes]()
-    for key in ("door_key", "issuer_key"):
-        text, file = values[key].text, values[key].file
-        if text and not file:
-            yield key, ': give it a file of its own: { file = "NAME" }'
-        elif text and not re.fullmatch(f"{HEX}{{32}}", text):
-            yield key, f": {file} does not hold 32 hex digits"
-        elif text:
-            content = bytes.fromhex(text)
-            if len({*content}) == 1:
-                yield key, f": {file} holds one byte 16 times, which is no key"
-            if content in found:
-                yield key, f": {file} holds the door_key: make them different"
-            found.add(content)
 
 
 def proofs_of(proof: ProofConfig) -> Sequence[str]:
@@ -3422,24 +3340,16 @@ def _listed_changes(before: Config, after: Config) -> Iterator[str]:
         yield f"schedule {printable(name)}: {words}"
 
 
-def _optional_tables(config: Config) -> dict[str, str]:
-    """The tables that need not be there, and what each is, in words."""
-    found = {"fallback": f"a {config.fallback.kind}"} if config.fallback else {}
-    found |= {f"authority {each.name}": f"a {each.kind}" for each in config.authorities}
-    found |= {f"scanner {each.name}": "added" for each in config.scanners}
-    for each in config.readers:
-        found |= {f"reader {each.name}": "added"} if each.name else {}
-        found |= {f"reader {each.name}.leds": "added"} if each.leds else {}
-    return found | dict.fromkeys(config.online, "added")
-
-
 def setting_changes(before: Config, after: Config) -> Iterator[str]:
     """What an edit changes besides people's access, in words, a line each, without
     secrets."""
-    old, new = _optional_tables(before), _optional_tables(after)
-    for name in old | new:
-        if (name in old) is not (name in new):
-            yield f"{name}: {new.get(name, 'removed')}"
+    old, new = tables_of(before), tables_of(after)
+    for name in {**old, **new}:
+        if name not in new:
+            yield f"{name}: removed"
+        elif name not in old:
+            kind = vars(new[name]).get("kind")
+            yield f"{name}: added{f' ({kind})' if kind else ''}"
     hours = [open_words(each.open_hours) or "none" for each in (before, after)]
     yield from [f"open hours: {' -> '.join(hours)}"] * (hours[0] != hours[1])
     settings = settings_of(before)
@@ -5233,7 +5143,7 @@ class Doorkeeper:
     def use(self, config: Config) -> None:
         """From now on go by ``config``."""
         self.config = config
-        senders = senders_of(config)
+        senders = getattr(config.online.get("mqtt"), "may", {})
         known = config.cards, self.people, self.equipment.read_pass, senders
         self.list = LocalList(*known)
         self.display.forget()
@@ -11639,9 +11549,8 @@ def named_files(
     """Each key of the door, or of `doorpi online`, that holds a secret or names
     certificates, such as ``lock.api_key``, and the file: perhaps ``path`` itself."""
     files = NamedFiles(path, environ)
-    doors: dict[str, Table] = {**locks_of(config), **authorities_of(config)}
-    doors["proof"] = config.proof
-    for where, table in (config.online if online else doors).items():
+    tables = config.online if online else tables_of(config._replace(online={}))
+    for where, table in tables.items():
         for key, value in table.items():
             if value and (key in PEM_KEYS or isinstance(value, Secret)):
                 name = files.name(key, value)

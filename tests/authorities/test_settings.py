@@ -113,10 +113,10 @@ def test_plain_http_is_only_for_the_own_network(host, is_good):
 WRONG_CARE = {
     "no organisations": ({"organisations": ""}, {}, "organisations: missing"),
     "no list": ({"organisations": "1"}, {}, "put it in brackets"),
-    "a name of one": ({"organisations": '["us"]'}, {}, "expected numbers"),
-    "0": ({"organisations": "[0]"}, {}, "expected numbers"),
+    "a name of one": ({"organisations": '["us"]'}, {}, "expected a whole number"),
+    "0": ({"organisations": "[0]"}, {}, "must be 1 to"),
     "a long location": ({"location": f'"{101 * "x"}"'}, {}, "must be 0 to 100"),
-    "not ASCII": ({"location": '"Empfangsräume"'}, {}, "not ASCII"),
+    "not ASCII": ({"location": '"Empfangsräume"'}, {}, "(ASCII)"),
     "no scanner": ({}, {"authority": '""'}, "no [[scanner]] names it"),
     "a scanner of nobody": ({}, {"authority": '"car"'}, "did you mean 'care'?"),
     "a scanner without device": ({}, {"device": ""}, "device: missing"),
@@ -156,7 +156,7 @@ def test_an_edit_is_described_without_secrets():
 
     lines = list(setting_changes(before, after))
 
-    assert "scanner lobby: added" in lines
+    assert "scanner lobby: added (serial)" in lines
     assert "authority space.answer_s: 4.0 -> 2.0" in lines
     assert "authority space.password: changed" in lines
     assert "secret" not in "".join(lines)

@@ -29,7 +29,6 @@ from doorpi import (
     LedsConfig,
     LockAccess,
     LockConfig,
-    LockKind,
     LogConfig,
     Origin,
     Pattern,
@@ -37,7 +36,6 @@ from doorpi import (
     Role,
     Schedule,
     Secret,
-    Setting,
     Signal,
     Span,
     Uid,
@@ -226,7 +224,7 @@ def test_parse_config_reads_every_setting():
                 words=(
                     "Mon-Fri 08:00-20:00",
                     "sat, SUN 22:00-2:00",
-                    " Fri - Mon  0:00 - 24:00 ",
+                    "Fri - Mon  0:00 - 24:00",
                 ),
             )
         },
@@ -410,16 +408,16 @@ VALUES = {
     "a line end": ('[door]\nname = "a\\nb"', "door.name = 'a\\nb': contains an invisible character (what messages call the door)"),
     "right to left": ('[door]\nname = "a\\u202eb"', "door.name = 'a\\u202eb': contains an invisible character (what messages call the door)"),
     "endless text": (f'[door]\non_tap = "{"x" * 99}"', f"door.on_tap = '{'x' * 56}...: must be one of toggle, unlock (what a card does)"),
-    "both lights on a pin": ("[leds]\ngreen_gpio = 5\nred_gpio = 5", "leds.red_gpio = 5: the green LED has this pin"),
-    "red on green's default": ("[leds]\nred_gpio = 23", "leds.red_gpio = 23: the green LED has this pin"),
-    "a relay on a light's pin": ('[lock]\nkind = "relay"\nrelay_gpio = 23', "lock.relay_gpio = 23: the green LED has this pin"),
-    "a contact on a light's pin": ("[doorway]\ncontact_gpio = 23", "doorway.contact_gpio = 23: the green LED has this pin"),
-    "a button on the relay's pin": ('[lock]\nkind = "relay"\n[doorway]\nexit_button_gpio = 17', "lock.relay_gpio = 17: the exit button has this pin"),
-    "a buzzer on the contact's pin": ("[doorway]\ncontact_gpio = 5\nbuzzer_gpio = 5", "doorway.buzzer_gpio = 5: the door contact has this pin"),
+    "both lights on a pin": ("[leds]\ngreen_gpio = 5\nred_gpio = 5", "leds.red_gpio = 5: leds.green_gpio has this pin"),
+    "red on green's default": ("[leds]\nred_gpio = 23", "leds.red_gpio = 23: leds.green_gpio has this pin"),
+    "a relay on a light's pin": ('[lock]\nkind = "relay"\nrelay_gpio = 23', "lock.relay_gpio = 23: leds.green_gpio has this pin"),
+    "a contact on a light's pin": ("[doorway]\ncontact_gpio = 23", "doorway.contact_gpio = 23: leds.green_gpio has this pin"),
+    "a button on the relay's pin": ('[lock]\nkind = "relay"\n[doorway]\nexit_button_gpio = 17', "lock.relay_gpio = 17: doorway.exit_button_gpio has this pin"),
+    "a buzzer on the contact's pin": ("[doorway]\ncontact_gpio = 5\nbuzzer_gpio = 5", "doorway.buzzer_gpio = 5: doorway.contact_gpio has this pin"),
     "a button on the reader's port": ('[reader]\ndevice = "tty:S0:pn532"\n[doorway]\nexit_button_gpio = 15', "doorway.exit_button_gpio = 15: the reader's serial port has this pin"),
     "a contact on no pin": ("[doorway]\ncontact_gpio = 28", "doorway.contact_gpio = 28: must be -1 to 27 (BCM number of the contact's pin; -1: none)"),
     "quiet hours that are none": ('[doorway]\nquiet = ["22-07"]', "doorway.quiet 1 = '22-07': expected days and hours, as in \"Mon-Fri 08:00-20:00\""),
-    "two relays on a pin": ('[lock]\nkind = "relay"\n[fallback]\nkind = "relay"', "fallback.relay_gpio = 17: lock's relay has this pin"),
+    "two relays on a pin": ('[lock]\nkind = "relay"\n[fallback]\nkind = "relay"', "fallback.relay_gpio = 17: lock.relay_gpio has this pin"),
 }  # fmt: skip
 
 SHAPES = {
@@ -430,8 +428,9 @@ SHAPES = {
     "a list for signals": ("signals = []", "signals: expected a table, [signals]"),
 }  # fmt: skip
 
-VIRTUAL = "anybody on the network could present any card; set virtual = true"
+VIRTUAL = "with a udp: device, anybody on the network could present any card"
 NO_READER = "expected usb, usb:054c:06c3, tty:S0:pn532 or udp:HOST:PORT"
+IS_PATH = "(nfcpy path of the reader)"
 
 TWO = '[[reader]]\nname = "entrance"\ndevice = "{}"\n[[reader]]\nname = "{}"\ndevice = "{}"\n{}'
 
@@ -450,25 +449,25 @@ READERS = {
     "any of USB and one of a model": (two_readers(one="usb:054c:06c3"), f"reader 2 (\"exit\").device = 'usb': {SAME_DEVICE}"),
     "a model of a maker": (two_readers(one="usb:054c", two="usb:054c:06c3"), f"reader 2 (\"exit\").device = 'usb:054c:06c3': {SAME_DEVICE}"),
     "no way": (two_readers(more='direction = "up"'), "reader 2 (\"exit\").direction = 'up': must be one of , in, out (where it leads)"),
-    "lights of its own on the door's pins": (two_readers(more="leds = { green_gpio = 23, red_gpio = 5 }"), 'reader 2 ("exit").leds.green_gpio = 23: the green LED has this pin'),
-    "lights of its own with half of the pins": (two_readers(more="leds = { green_gpio = 5 }"), 'reader 2 ("exit").leds.red_gpio = 22: the red LED has this pin'),
+    "lights of its own on the door's pins": (two_readers(more="leds = { green_gpio = 23, red_gpio = 5 }"), 'reader 2 ("exit").leds.green_gpio = 23: leds.green_gpio has this pin'),
+    "lights of its own with half of the pins": (two_readers(more="leds = { green_gpio = 5 }"), 'reader 2 ("exit").leds.red_gpio = 22: leds.red_gpio has this pin'),
     "lights without a table": (two_readers(more="leds = 5"), "reader 2 (\"exit\").leds = 5: expected a table: { KEY = VALUE } (pins of lights that it has alone)"),
     "a slip in its lights": (two_readers(more="leds = { gren_gpio = 5, red_gpio = 6 }"), "reader 2 (\"exit\").leds.gren_gpio: unknown key; did you mean 'green_gpio'?"),
-    "a reset pin of two": (two_readers(more="reset_gpio = 22"), 'reader 2 ("exit").reset_gpio = 22: the red LED has this pin'),
-    "a reader among several that is none": (two_readers(two="USB"), f"reader 2 (\"exit\").device = 'USB': {NO_READER}"),
-    "types of the second": (two_readers(more='types = ["B"]'), 'reader 2 ("exit").types: expected ["A"], ["F"] or ["A", "F"]'),
-    "virtual by mistake": ('[reader]\ndevice = "udp:127.0.0.1:54321"', f"reader.device = 'udp:127.0.0.1:54321': {VIRTUAL}"),
-    "udp without a port": ('[reader]\nvirtual = true\ndevice = "udp:localhost"', f"reader.device = 'udp:localhost': {NO_READER}"),
-    "udp alone": ('[reader]\nvirtual = true\ndevice = "udp"', f"reader.device = 'udp': {NO_READER}"),
-    "no such port": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:65536"', f"reader.device = 'udp:127.0.0.1:65536': {NO_READER}"),
-    "port 0": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:0"', f"reader.device = 'udp:127.0.0.1:0': {NO_READER}"),
-    "nothing": ('[reader]\ndevice = ""', f"reader.device = '': {NO_READER}"),
-    "a device file": ('[reader]\ndevice = "/dev/ttyS0"', f"reader.device = '/dev/ttyS0': {NO_READER}; for a PN532 there: tty:S0:pn532"),
-    "a USB adapter's file": ('[reader]\ndevice = "/dev/ttyUSB0"', f"reader.device = '/dev/ttyUSB0': {NO_READER}; for a PN532 there: tty:USB0:pn532"),
-    "a chip nobody knows": ('[reader]\ndevice = "tty:S0:pn999"', f"reader.device = 'tty:S0:pn999': {NO_READER}"),
-    "tty without a chip": ('[reader]\ndevice = "tty:S0"', f"reader.device = 'tty:S0': {NO_READER}"),
-    "usb with half an id": ('[reader]\ndevice = "usb:54c"', f"reader.device = 'usb:54c': {NO_READER}"),
-    "a reader in capitals": ('[reader]\ndevice = "USB"', f"reader.device = 'USB': {NO_READER}"),
+    "a reset pin of two": (two_readers(more="reset_gpio = 22"), 'reader 2 ("exit").reset_gpio = 22: leds.red_gpio has this pin'),
+    "a reader among several that is none": (two_readers(two="USB"), f"reader 2 (\"exit\").device = 'USB': {NO_READER} {IS_PATH}"),
+    "types of the second": (two_readers(more='types = ["B"]'), 'reader 2 ("exit").types 1 = \'B\': must be one of A, F'),
+    "virtual by mistake": ('[reader]\ndevice = "udp:127.0.0.1:54321"', f"reader.virtual = false: {VIRTUAL}"),
+    "udp without a port": ('[reader]\nvirtual = true\ndevice = "udp:localhost"', f"reader.device = 'udp:localhost': {NO_READER} {IS_PATH}"),
+    "udp alone": ('[reader]\nvirtual = true\ndevice = "udp"', f"reader.device = 'udp': {NO_READER} {IS_PATH}"),
+    "no such port": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:65536"', f"reader.device = 'udp:127.0.0.1:65536': {NO_READER} {IS_PATH}"),
+    "port 0": ('[reader]\nvirtual = true\ndevice = "udp:127.0.0.1:0"', f"reader.device = 'udp:127.0.0.1:0': {NO_READER} {IS_PATH}"),
+    "nothing": ('[reader]\ndevice = ""', f"reader.device = '': {NO_READER} {IS_PATH}"),
+    "a device file": ('[reader]\ndevice = "/dev/ttyS0"', f"reader.device = '/dev/ttyS0': {NO_READER}; for a PN532 there: tty:S0:pn532 {IS_PATH}"),
+    "a USB adapter's file": ('[reader]\ndevice = "/dev/ttyUSB0"', f"reader.device = '/dev/ttyUSB0': {NO_READER}; for a PN532 there: tty:USB0:pn532 {IS_PATH}"),
+    "a chip nobody knows": ('[reader]\ndevice = "tty:S0:pn999"', f"reader.device = 'tty:S0:pn999': {NO_READER} {IS_PATH}"),
+    "tty without a chip": ('[reader]\ndevice = "tty:S0"', f"reader.device = 'tty:S0': {NO_READER} {IS_PATH}"),
+    "usb with half an id": ('[reader]\ndevice = "usb:54c"', f"reader.device = 'usb:54c': {NO_READER} {IS_PATH}"),
+    "a reader in capitals": ('[reader]\ndevice = "USB"', f"reader.device = 'USB': {NO_READER} {IS_PATH}"),
 }  # fmt: skip
 
 NEEDED = '[lock]\ndevice_id = "11200000-0000-4000-8000-000000000000"\napi_key = "k"\nsecret_key = '
@@ -533,8 +532,8 @@ CARDS = {
     "3 bytes of a UID": ('[[card]]\nholder = "Ken"\nuid = "8804A3C6"', f"{KEN_WAS}.uid = '8804A3C6': only 3 bytes of a 7-byte card (a UID of 4 bytes never begins with 88, or 136 in decimal): tap the card here instead"),
     "a random UID": ('[[card]]\nholder = "Ken"\nuid = "08:A1:B2:C3"', f"{KEN_WAS}.uid = '08:A1:B2:C3': {RANDOM}"),
     "a random UID, dotted": ('[[card]]\nholder = "Ken"\nuid = "8.1.2.3"', f"{KEN_WAS}.uid = '8.1.2.3': {RANDOM}"),
-    "one UID twice": (f'{CARD}[[card]]\nuid = "04-a1-b2-c3"\nholder = "Jo"', 'card 2 ("Jo").uid = \'04:A1:B2:C3\': also the UID of card 1 ("Ken")'),
-    "one UID in two notations": (f'{CARD}[[card]]\nuid = "4.161.178.195"\nholder = "Jo"', 'card 2 ("Jo").uid = \'04:A1:B2:C3\': also the UID of card 1 ("Ken")'),
+    "one UID twice": (f'{CARD}[[card]]\nuid = "04-a1-b2-c3"\nholder = "Jo"', 'card 2 ("Jo").uid = \'04:A1:B2:C3\': card 1 ("Ken") has it, too'),
+    "one UID in two notations": (f'{CARD}[[card]]\nuid = "4.161.178.195"\nholder = "Jo"', 'card 2 ("Jo").uid = \'04:A1:B2:C3\': card 1 ("Ken") has it, too'),
     "no such role": (CARD + 'role = "admin"', f"{KEN_WAS}.role = 'admin': must be one of holder, master (a master enrols cards)"),
     "a quoted date": (DATED + ' = "2026-12-01"', f"{KEN_WAS}.valid_from = '2026-12-01': {LIMIT} (first day, such as 2026-12-01)"),
     "limits that change places": (DATED + " = 2026-12-01 18:00:00\nvalid_until = 2026-12-01 08:00:00", f"{KEN_WAS}.valid_until = 2026-12-01 08:00:00: before valid_from (2026-12-01 18:00:00), so the card would never work"),
@@ -555,8 +554,8 @@ CARDS = {
     "a person's phone": (PERSON + '["08A1B2C3"]', f"{CARDS_OF_KEN} 1.uid = '08A1B2C3': {RANDOM}"),
     "an empty UID among cards": (PERSON + '["04A1B2C3", ""]', f"{CARDS_OF_KEN} 2.uid: empty (the card's UID)"),
     "a person's phone in a table": (PERSON + '[{ uid = "08A1B2C3" }]', f"{CARDS_OF_KEN} 1.uid = '08A1B2C3': {RANDOM}"),
-    "a card twice in a person": (PERSON + '["04A1B2C3", "04:a1:b2:c3"]', f"{CARDS_OF_KEN} 2.uid = '04:A1:B2:C3': also the UID of {CARDS_OF_KEN} 1"),
-    "a card of somebody else": (CARD + PERSON + '["04A1B2C3"]', f"{CARDS_OF_KEN} 1.uid = '04:A1:B2:C3': also the UID of {KEN_WAS}"),
+    "a card twice in a person": (PERSON + '["04A1B2C3", "04:a1:b2:c3"]', f"{CARDS_OF_KEN} 2.uid = '04:A1:B2:C3': {CARDS_OF_KEN} 1 has it, too"),
+    "a card of somebody else": (CARD + PERSON + '["04A1B2C3"]', f"{CARDS_OF_KEN} 1.uid = '04:A1:B2:C3': {KEN_WAS} has it, too"),
     "a person's schedule nobody wrote": (PERSON + '["04A1B2C3"]\nschedule = "zzz"', "person 1 (\"Ken\").schedule = 'zzz': no [[schedule]] has this name"),
     "a person's dates": (PERSON + '["04A1B2C3"]\nvalid_from = 2026-12-02\nvalid_until = 2026-12-01', 'person 1 ("Ken").valid_until = 2026-12-01: before valid_from (2026-12-02), so the card would never work'),
     "a person's holder": (PERSON + '["04A1B2C3"]\nholder = "Ken"', "person 1 (\"Ken\").holder: unknown key; did you mean 'name'?"),
@@ -605,30 +604,32 @@ SCHEDULES = {
     "no times": ('[[schedule]]\nname = "office"', f'{OFFICE}.times: missing (spans such as "Mon-Fri 08:00-20:00")'),
     "empty times": (TIMES + "[]", f'{OFFICE}.times: empty (spans such as "Mon-Fri 08:00-20:00")'),
     "times without a list": (TIMES + '"Mon 08:00-20:00"', f"{OFFICE}.times = 'Mon 08:00-20:00': put it in brackets: ['Mon 08:00-20:00'] (spans such as \"Mon-Fri 08:00-20:00\")"),
-    "a number among times": (TIMES + '["Mon 08:00-20:00", 8]', f"{OFFICE}, times 2 = 8: {TEXT}"),
-    "a long number there": (f"{TIMES}[0x{'f' * 5000}]", f"{OFFICE}, times 1 = (a very long number): {TEXT}"),
-    "a quoted closed day": (SCHEDULE + 'closed = ["2026-12-31"]', f"{OFFICE}, closed 1 = '2026-12-31': {DATE}"),
+    "a number among times": (TIMES + '["Mon 08:00-20:00", 8]', f"{OFFICE}.times 2 = 8: {TEXT}"),
+    "a long number there": (f"{TIMES}[0x{'f' * 5000}]", f"{OFFICE}.times 1 = (a very long number): {TEXT}"),
+    "a quoted closed day": (SCHEDULE + 'closed = ["2026-12-31"]', f"{OFFICE}.closed 1 = '2026-12-31': {DATE}"),
     "open hours of a strike": (RELAY + OPEN + '["Mon 09:00-18:00"]', "open: a relay opens for a moment only, and cannot keep the door open"),
     "open hours with a name": (OPEN + '["Mon 09:00-18:00"]\nname = "office"', "open 1 (\"office\").name: belongs in [[schedule]] or [door] or [reader]"),
-    "open hours of no day": (OPEN + '["Funday 09:00-18:00"]', f"open 1, times 1 = 'Funday 09:00-18:00': {DAYS}"),
-    "open hours without hours": ("[[open]]\nneeds_first = true", "open 1.times: missing (spans such as \"Mon-Fri 09:00-18:00\")"),
-    "a closed time": (SCHEDULE + "closed = [2026-12-30, 2026-12-31T00:00:00]", f"{OFFICE}, closed 2 = 2026-12-31 00:00:00: {DATE}"),
-    "one closed day, no list": (SCHEDULE + "closed = 2026-12-31", f"{OFFICE}.closed = 2026-12-31: put it in brackets: [2026-12-31] (dates on which nobody is admitted)"),
+    "open hours of no day": (OPEN + '["Funday 09:00-18:00"]', f"open 1.times 1 = 'Funday 09:00-18:00': {DAYS}"),
+    "open hours without hours": ("[[open]]\nneeds_first = true", "open 1.times: missing (spans such as \"Mon-Fri 08:00-20:00\")"),
+    "a closed time": (SCHEDULE + "closed = [2026-12-30, 2026-12-31T00:00:00]", f"{OFFICE}.closed 2 = 2026-12-31 00:00:00: {DATE}"),
+    "one closed day, no list": (SCHEDULE + "closed = 2026-12-31", f"{OFFICE}.closed = 2026-12-31: put it in brackets: [2026-12-31] (dates without hours)"),
     "two of one name": (SCHEDULE + SCHEDULE, 'schedule 2 ("office").name: another schedule has this name'),
 } | {
-    f"span: {name}": (f'{TIMES}["{span}"]', f"{OFFICE}, times 1 = {span!r}: {words}")
+    f"span: {name}": (f'{TIMES}["{span}"]', f"{OFFICE}.times 1 = {span!r}: {words}")
     for name, (span, words) in SPANS.items()
 }  # fmt: skip
 
 NO_PICTURE = 'not a picture such as "6x GGGGG....." or "* G...."'
 
+IS_LOCKED = f"({MEANINGS[Signal.LOCKED]})"
+
 SIGNALS = {
     "a number for a picture": ("[signals]\nlocked = 6", f"signals.locked = 6: {TEXT} ({MEANINGS[Signal.LOCKED]})"),
-    "no picture": ('[signals]\nlocked = "GGG"', f"signals.locked = 'GGG': {NO_PICTURE}"),
-    "too long": ('[signals]\nlocked = "1201x G"', "signals.locked = '1201x G': a picture plays at least once, and for 60 s at most"),
-    "never": ('[signals]\nlocked = "0x G"', "signals.locked = '0x G': a picture plays at least once, and for 60 s at most"),
-    "no end where one is due": ('[signals]\nlocked = "* G"', "signals.locked = '* G': this signal must end (start with 6x)"),
-    "an end where none is due": ('[signals]\nready = "6x G"', "signals.ready = '6x G': this signal must repeat (start with *)"),
+    "no picture": ('[signals]\nlocked = "GGG"', f"signals.locked = 'GGG': {NO_PICTURE} {IS_LOCKED}"),
+    "too long": ('[signals]\nlocked = "1201x G"', f"signals.locked = '1201x G': a picture plays at least once, and for 60 s at most {IS_LOCKED}"),
+    "never": ('[signals]\nlocked = "0x G"', f"signals.locked = '0x G': a picture plays at least once, and for 60 s at most {IS_LOCKED}"),
+    "no end where one is due": ('[signals]\nlocked = "* G"', f"signals.locked = '* G': this signal must end (start with 6x) {IS_LOCKED}"),
+    "an end where none is due": ('[signals]\nready = "6x G"', "signals.ready = '6x G': this signal must repeat (start with *) (ready for a card)"),
 }  # fmt: skip
 
 A_BELONGING = {
@@ -960,13 +961,13 @@ def test_all_problems_are_reported_at_once():
         "lock.api_ky: unknown key; did you mean 'api_key'?",
         "leds.red_gpio = true: expected a whole number (BCM number of the red LED's pin)",
         "log.keep_days = 0: must be 1 to 36500 (days to keep events)",
-        "signals.ready = '1x G': this signal must repeat (start with *)",
-        f"schedule 1 (\"office\"), times 1 = 'Mon': {HOURS}",
+        "signals.ready = '1x G': this signal must repeat (start with *) (ready for a card)",
+        f"schedule 1 (\"office\").times 1 = 'Mon': {HOURS}",
+        f"reader.device = 'udp:127.0.0.1': {NO_READER} {IS_PATH}",
         "card 1.holder: missing (who carries it)",
         f"card 2 (\"Jo\").valid_until = '2026-12-01': {LIMIT} (last day, such as 2027-03-31)",
         "card 2 (\"Jo\").schedule = 'offise': no [[schedule]] has this name; did you mean 'office'?",
-        "card 2 (\"Jo\").uid = '04:A1:B2:C3': also the UID of card 1",
-        f"reader.device = 'udp:127.0.0.1': {NO_READER}",
+        "card 2 (\"Jo\").uid = '04:A1:B2:C3': card 1 has it, too",
         "lock.device_id: missing; 'sesame-mini' needs it (the lock's id at its vendor)",
         "lock.base_url: http would send the key unencrypted; use https",
     ]
@@ -976,15 +977,15 @@ def test_the_third_card_of_one_uid_names_the_first_too():
     text = "".join(f'[[card]]\nuid = "04A1B2C3"\nholder = "{h}"\n' for h in "abc")
 
     assert problems(text) == [
-        'card 2 ("b").uid = \'04:A1:B2:C3\': also the UID of card 1 ("a")',
-        'card 3 ("c").uid = \'04:A1:B2:C3\': also the UID of card 1 ("a")',
+        'card 2 ("b").uid = \'04:A1:B2:C3\': card 1 ("a") has it, too',
+        'card 3 ("c").uid = \'04:A1:B2:C3\': card 1 ("a") has it, too',
     ]
 
 
 def test_a_card_whose_schedule_is_broken_does_not_complain_of_it():
     text = f'{TIMES}["Monday"]\n{CARD}schedule = "office"\n'
 
-    assert problems(text) == [f"{OFFICE}, times 1 = 'Monday': {HOURS}"]
+    assert problems(text) == [f"{OFFICE}.times 1 = 'Monday': {HOURS}"]
 
 
 # -- people with several cards
@@ -1080,70 +1081,6 @@ def test_entry_with_unknown_keys_refuses_its_card():
 
     (card,) = refused.value.rest.cards.values()
     assert card.enabled is False
-
-
-# -- a kind of lock with keys of its own
-
-
-@pytest.fixture
-def oauth(monkeypatch):
-    """A kind that is reported a client and a token: one row, and its name in two places."""
-    own = {
-        "client_id": Setting("", "the app's name at the vendor"),
-        "client_secret": Setting(Secret(), "the app's secret"),
-        "refresh_token": Setting(Secret(), "the first one"),
-    }
-    row = LockKind(("device_id", *own), own=own)
-    monkeypatch.setitem(LOCK_KINDS, "oauth", row)
-    for name in ("lock", "fallback"):
-        known = TABLES[name]["kind"]._replace(choices=tuple(LOCK_KINDS))
-        monkeypatch.setitem(TABLES[name], "kind", known)
-
-
-OAUTH = f"""
-[lock]
-kind = "oauth"
-device_id = "7"
-client_id = "doorpi"
-client_secret = "{KEY}"
-refresh_token = {{ file = "token" }}
-"""
-
-
-def test_a_kind_of_lock_has_keys_of_its_own(oauth):
-    lock = parse_config(OAUTH).lock
-
-    assert (vars(lock)["client_id"], vars(lock)["client_secret"]) == (
-        "doorpi",
-        Secret(KEY),
-    )
-    assert vars(lock)["refresh_token"] == Secret(file="token")
-    assert KEY not in f"{lock!r}"
-
-
-def test_a_missing_key_that_only_one_kind_has_is_reported(oauth):
-    text = OAUTH.replace('client_id = "doorpi"\n', "").replace("refresh_token", "#")
-
-    assert problems(text) == [
-        "lock.client_id: missing; 'oauth' needs it (the app's name at the vendor)",
-        "lock.refresh_token: missing; 'oauth' needs it (the first one)",
-    ]
-
-
-def test_no_other_kind_has_the_keys_of_one(oauth):
-    assert problems(LOCK + f'client_secret = "{KEY}"\n') == [
-        "lock.client_secret: unknown key"
-    ]
-
-
-def test_keys_of_one_kind_of_lock_may_be_in_files(oauth, tmp_path):
-    config = read_config(write(tmp_path, OAUTH, token="t0ken\n"), {})
-
-    assert vars(config.lock)["refresh_token"] == Secret("t0ken", "token")
-    changes = doorpi.setting_changes(parse_config(OAUTH), config)
-    assert "lock.refresh_token: changed" in changes
-    with pytest.raises(ConfigError, match=r"refresh_token: .* no such file"):
-        read_config(write(tmp_path, OAUTH.replace('token" }', 'no" }')), {})
 
 
 # -- secrets stay secret

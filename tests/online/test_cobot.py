@@ -770,7 +770,7 @@ def test_what_surely_was_not_sent_leaves_it_to_the_list(desk):
     [
         ({"resource": "Room", "plans": ("Fix Desk",)}, "bookings alone"),
         ({"resource": "Room", "time_passes": True}, "bookings alone"),
-        ({"subdomain": "my-space.cobot.me"}, "expected my-space"),
+        ({"subdomain": "my-space.cobot.me"}, "leave out .cobot.me"),
         ({"site_url": "http://cobot.example.org"}, "https"),
         ({"uid_format": "decimal"}, "uid_format"),
         ({"schedule": "night"}, "night"),

@@ -33,7 +33,7 @@ def table_of(text: str, name: str = "Door") -> doorpi.MqttConfig:
         ('host = "b.example.org"\ncert_file = "a.crt"\nkey_file = "a.key"', {}),
         (f'{LOCAL}list_key = "{KEY}"', {"list_key": KEY}),
         (f'{LOCAL}list_key = "{KEY} {KEY}"', {}),
-        (f'{LOCAL}[mqtt.may]\nha = ["unlock"]', {"may": {"ha": ["unlock"]}}),
+        (f'{LOCAL}[mqtt.may]\nha = ["unlock"]', {"may": {"ha": ("unlock",)}}),
     ],
 )
 def test_settings_that_are_right(text, values):

@@ -279,7 +279,7 @@ def test_settings_may_name_every_notice():
 
 @pytest.mark.parametrize(
     ("events", "words"),
-    [('["fualt"]', "did you mean 'fault'"), ("[7]", "7 is none of")],
+    [('["fualt"]', "did you mean 'fault'"), ("[7]", "7: expected text")],
 )
 def test_settings_name_no_other_notice(events, words):
     with pytest.raises(ConfigError, match=words):

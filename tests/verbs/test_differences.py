@@ -264,7 +264,7 @@ SETTINGS = {
     "a text": (lock(device_id="b\x07"), ["lock.device_id: 'd00f' -> 'b\\x07'"]),
     "a fallback": (
         replace(WITH_LOCK, fallback=LockAccess(kind="relay")),
-        ["fallback: a relay"],
+        ["fallback: added (relay)"],
     ),
     "a signal": (
         replace(

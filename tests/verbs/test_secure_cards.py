@@ -206,8 +206,8 @@ def test_wrong_key_file_is_refused_in_words(keys, path, case):
 
     (problem,) = problems(path)
 
-    assert problem.startswith(f"proof.{name.replace('.', '_')}: ")
-    assert (words in problem, name in problem) == (True, True)
+    assert problem.startswith(f"proof.{name.replace('.', '_')}")
+    assert words in problem
     assert DOOR not in problem.lower()
 
 
