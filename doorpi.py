@@ -11386,7 +11386,7 @@ class JournalFormatter(logging.Formatter):
     priorities = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = for_this_door(super().format(record))
         if self.usesTime():
             return text
         number = next(n for level, n in self.priorities if record.levelno >= level)
@@ -11456,6 +11456,22 @@ def instance_of(path: Path) -> str:
 def service_of(path: Path, name: str) -> str:
     """The service ``name`` of the door with these settings."""
     return f"{name}@{instance}" if (instance := instance_of(path)) else name
+
+
+#: The settings that the commands in this process's texts are about; `main` sets it.
+ADDRESSED = SimpleNamespace(path=IN_ETC)
+
+
+def for_this_door(text: str) -> str:
+    """``text`` with its commands and services as they are for this door, where it is
+    one of several on the computer: a lockdown of another door must not be lifted."""
+    path = ADDRESSED.path
+    if "doorpi" not in text or not instance_of(path):
+        return text
+    unit = r"(systemctl \w+ |journalctl -u )(doorpi(?:-online)?)(?![\w@-])"
+    text = re.sub(unit, lambda it: it[1] + service_of(path, it[2]), text)
+    command = r"(?<![\w@/.-])doorpi (?=[a-z])(?!is |hangs)"
+    return re.sub(command, f"doorpi --config {path} ", text)
 
 
 def state_folders(named: str, path: Path, environ: Mapping[str, str]) -> Iterator[Path]:
@@ -19516,13 +19532,13 @@ def say(lines: str | Iterable[str]) -> bool:
     """Print the answer of a verb (the door itself logs); False if there is none."""
     line = None
     for line in [lines] if isinstance(lines, str) else lines:
-        print(line)  # noqa: T201
+        print(for_this_door(line))  # noqa: T201
     return line is not None
 
 
 def complain(*lines: str) -> None:
     for line in lines:
-        print(printable(line, 4000), file=sys.stderr)  # noqa: T201
+        print(for_this_door(printable(line, 4000)), file=sys.stderr)  # noqa: T201
 
 
 def set_up_logging(handler: logging.Handler, level: int = logging.INFO) -> None:
@@ -19975,7 +19991,6 @@ def cmd_doctor(args: argparse.Namespace) -> int:
     log.disabled = True  # the findings say it
     try:
         for finding in _findings(path):
-            finding = finding._replace(do=_for_door(finding.do, path))
             if args.json:
                 say(json.dumps(finding._asdict()))
             else:
@@ -19988,17 +20003,6 @@ def cmd_doctor(args: argparse.Namespace) -> int:
     finally:
         log.disabled = False
     return worst
-
-
-def _for_door(advice: str, path: Path) -> str:
-    """The services and the commands in ``advice``, for the door of these settings."""
-    if not instance_of(path):
-        return advice
-    unit = r"(systemctl \w+ |journalctl -u )(doorpi(?:-online)?)(?![\w@-])"
-    advice = re.sub(unit, lambda it: it[1] + service_of(path, it[2]), advice)
-    return re.sub(
-        r"(^|sudo |; )doorpi (?=[a-z])", rf"\1doorpi --config {path} ", advice
-    )
 
 
 def _other_doors(path: Path) -> Iterator[Finding]:
@@ -20968,6 +20972,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name in letters it does not have
         sys.stdout.reconfigure(errors="backslashreplace")
     args = make_parser().parse_args(argv)
+    ADDRESSED.path = find_config(args.config, os.environ)
     if sys.platform != "linux":  # its clocks, its /proc
         complain("DoorPi runs on Linux only")
         return EX_FAILED

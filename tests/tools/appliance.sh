@@ -529,8 +529,10 @@ until_true 5 'journalctl -u doorpi --no-pager -o cat |
 # A mistake, and a power cut: the last good settings hold, until there are none.
 inside sed -i 's/^kind =/kinb =/' "$toml"
 inside systemctl restart doorpi
-says "settings that are not valid: a start goes on with the last good ones" "active" \
-    systemctl is-active doorpi
+# Just after the start it is "reloading": it reads them again, and reports their problems.
+until_true 10 '[ "$(systemctl show doorpi -P ActiveState)" = active ]' &&
+    passed "settings that are not valid: a start goes on with the last good ones" ||
+    failed "settings that are not valid: $(property ActiveState)"
 sleep 1
 tap_ends unlocked
 inside sh -c 'systemctl stop doorpi; rm /var/lib/doorpi/last-good.json'
@@ -638,6 +640,62 @@ inside systemctl start doorpi-online
 before=$(inside sha256sum "$toml")
 
 ################################################################################
+step "a second door on the same computer"
+################################################################################
+
+inside sh -s "$((53000 + $$ % 1000))" <<'SH'
+port=$1
+read -r _ _ key </run/cloud
+lab=/etc/doorpi/lab.toml
+sed -e '/^\[telegram\]/,$d' -e 's/"Container"/"Lab"/' -e "s/udp:127.0.0.1:[0-9]*/udp:127.0.0.1:$port/" \
+    -e "s/{ file = \"lock.key\" }/\"$key\"/" /etc/doorpi/doorpi.toml >$lab
+chgrp doorpi $lab
+chmod 640 $lab
+mkdir -p /etc/systemd/system/doorpi@.service.d
+printf '[Service]\nEnvironment=GPIOZERO_PIN_FACTORY=mock\n' \
+    >/etc/systemd/system/doorpi@.service.d/override.conf
+systemctl daemon-reload
+SH
+lab=/etc/doorpi/lab.toml
+lab_ends() { # WORD
+    count=$(inside doorpi --config "$lab" log --json | grep -c '"result": "')
+    inside doorpi --config "$lab" tap 04A93C715ED284 >/dev/null
+    until_true 15 "doorpi --config $lab log --json | grep '\"result\": \"' | tail -n +$((count + 1)) |
+        grep -q '\"$1\"'" && passed "a tap at the second door: $1" || {
+        failed "a tap at the second door: not $1: $(inside doorpi --config "$lab" log --json | tail -1)"
+        inside journalctl -u doorpi@lab -n 5 -o cat --no-pager
+    }
+    sleep 1
+}
+check "its settings are valid" doorpi --config "$lab" check
+check "it starts beside the first" systemctl enable --quiet --now doorpi@lab doorpi-online@lab.path
+check "nothing is configured for its online" sh -c \
+    '[ "$(systemctl show doorpi-online@lab -P ActiveState)" = inactive ]'
+sleep 1
+lab_ends unlocked
+tap_ends locked
+check "each has its own log" sh -c '[ -e /var/lib/doorpi-lab/doorpi.db ] &&
+    [ "$(stat -c %a:%U:%G /var/lib/doorpi-lab)" = 700:doorpi:doorpi ]'
+says "it is told how to work on its own door" "doorpi --config $lab lockdown off" \
+    doorpi --config "$lab" lockdown on
+check "and not on the other" doorpi --config "$lab" lockdown off
+inside sh -c 'printf "[[notify]]\nname = \"hook\"\nurl = \"https://127.0.0.1:9/x\"\n\
+events = [\"fault\"]\n" >>/etc/doorpi/lab.toml'
+until_true 60 'systemctl -q is-active doorpi-online@lab' &&
+    passed "a table is added: its online starts by itself" ||
+    failed "doorpi-online@lab is $(inside systemctl show doorpi-online@lab -P ActiveState)"
+[ "$(online ActiveState)" = active ] && passed "the first door's online goes on" ||
+    failed "the first door's online: $(online ActiveState)"
+inside systemctl kill --signal KILL doorpi@lab
+until_true 30 '[ "$(systemctl show doorpi@lab -P NRestarts)" = 1 ] && systemctl -q is-active doorpi@lab' &&
+    passed "killed: systemd starts it again" || failed "killed: it is not back"
+sleep 1
+lab_ends unlocked
+tap_ends locked
+lab_pid() { inside systemctl show doorpi@lab -P MainPID; }
+lab_was=$(lab_pid)
+
+################################################################################
 step "upgrades"
 ################################################################################
 
@@ -650,6 +708,8 @@ cat "$work/again"
     failed "the same again: the door was restarted"
 [ "$(inside sha256sum "$toml")" = "$before" ] && passed "the settings are untouched" ||
     failed "the settings were changed"
+[ "$(lab_pid)" = "$lab_was" ] && passed "and so did the second door" ||
+    failed "the second door was restarted"
 
 version() { # NAME SED-EXPRESSION: a checkout at /NAME that differs by it
     inside sh -c "rm -rf /$1; cp -r /src /$1; sed -i '$2' /$1/doorpi.py;
@@ -668,6 +728,9 @@ runs_version 0.2.0
 until_true 30 "[ \$(systemctl show doorpi-online -P MainPID) != $online_pid ] &&
     systemctl -q is-active doorpi-online" && passed "and doorpi-online with it" ||
     failed "doorpi-online: $(online ActiveState)"
+until_true 30 "[ \$(systemctl show doorpi@lab -P MainPID) != $lab_was ] &&
+    systemctl -q is-active doorpi@lab" && passed "and the second door" ||
+    failed "the second door was not restarted"
 sleep 1
 tap_ends unlocked
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -892,15 +893,33 @@ ADVICE = {
     "sudo systemctl restart doorpi: it makes a new one": "restart doorpi@lab: it",
     "sudo systemctl start doorpi-online; then journalctl -u doorpi-online":
         "start doorpi-online@lab; then journalctl -u doorpi-online@lab",
+    "(sudo doorpi check)": "(sudo doorpi --config /etc/lab.toml check)",
+    "2 problems; see: doorpi check": "see: doorpi --config /etc/lab.toml check",
+    "doorpi is not running: no card opens": "doorpi is not running: no card opens",
     "doorpi check": "doorpi --config /etc/lab.toml check",
     "correct that; then sudo doorpi check": "sudo doorpi --config /etc/lab.toml check",
     "sudo usermod -aG gpio doorpi; reboot": "-aG gpio doorpi; reboot",
 }  # fmt: skip
 
 
-def test_advice_names_the_door_that_was_examined(monkeypatch):
+def test_texts_name_the_door_of_this_process(monkeypatch):
     monkeypatch.setattr(doorpi, "IN_ETC", Path("/etc/doorpi.toml"))
 
     for advice, words in ADVICE.items():
-        assert words in doorpi._for_door(advice, Path("/etc/lab.toml"))
-        assert doorpi._for_door(advice, doorpi.IN_ETC) == advice
+        monkeypatch.setattr(doorpi.ADDRESSED, "path", Path("/etc/lab.toml"))
+        assert words in doorpi.for_this_door(advice)
+        monkeypatch.setattr(doorpi.ADDRESSED, "path", doorpi.IN_ETC)
+        assert doorpi.for_this_door(advice) == advice
+
+
+def test_a_verb_and_the_journal_advise_about_their_own_door(
+    in_etc, monkeypatch, capsys
+):
+    monkeypatch.setattr(doorpi.ADDRESSED, "path", doorpi.IN_ETC)
+    lab = f"doorpi --config {in_etc / 'lab.toml'}"
+
+    doorpi.main(["--config", str(in_etc / "lab.toml"), "lockdown", "on"])
+    record = logging.LogRecord("", logging.ERROR, "", 0, "see: doorpi check", (), None)
+
+    assert f"to end this: {lab} lockdown off" in capsys.readouterr().out
+    assert doorpi.JournalFormatter().format(record) == f"<3>see: {lab} check"
