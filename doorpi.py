@@ -14277,7 +14277,9 @@ class Unusable:
 
 
 def fault_words(error: Exception) -> str:
-    """An unexpected exception, in words; its own text may hold a secret."""
+    """An exception of a service in words; an unexpected one's own may hold a secret."""
+    if isinstance(error, (Unavailable, StoreError)):
+        return printable(str(error))
     line = traceback.extract_tb(error.__traceback__)[-1].lineno
     return f"a fault, please report it: {type(error).__name__} in line {line}"
 
@@ -14303,11 +14305,9 @@ class ServiceThread:
                 wait_s = self.service.step()
                 trouble = getattr(self.service, "trouble", "")
                 self._backoff.succeed()
-            except (Unavailable, StoreError) as error:
-                trouble = printable(str(error))
-                wait_s = max(self._backoff.fail(), getattr(error, "after_s", 0.0))
             except Exception as error:  # the other services continue
-                trouble, wait_s = fault_words(error), self._backoff.fail()
+                trouble = fault_words(error)
+                wait_s = max(self._backoff.fail(), getattr(error, "after_s", 0.0))
             if not self._closing.is_set():
                 self._report(trouble)
             self._closing.wait(wait_s)
@@ -16329,17 +16329,17 @@ class MqttMessage(SimpleNamespace):
 
 class MqttPart:
     """One use of the link.  All methods run on the link's thread and must not block.
-    An exception is the part's ``trouble``; the other parts continue."""
+    After an exception the other parts continue."""
 
     #: The topic filters it reads, which must not overlap with another's, each with
     #: whether it wants what was retained before.
     filters: Mapping[str, bool] = MappingProxyType({})
-    trouble = ""  # why it does not do its work, for people; "" if it does
+    trouble = ""  # why it does not do its work, in words
     due = -inf  # when to ``step`` it next (monotonic)
 
     def up(self) -> None:
-        """The link is up (again).  A message without an acknowledgment so far counts as
-        not sent; its ``done`` is never called."""
+        """The link is up (again).  What was not acknowledged before counts as not sent:
+        its ``done`` is never called."""
         return
 
     def hear(self, message: MqttMessage) -> None:
@@ -16352,12 +16352,12 @@ class MqttPart:
         return inf
 
     def resend(self, after_id: int) -> bool:
-        """Publish the events after this id once more, as somebody ordered; False if the
-        part does not publish events."""
+        """An order asks for the events after this id again; False if the part does not
+        publish events."""
         return False
 
     def saw(self, state: str) -> None:
-        """An order has asked the lock, which is ``locked``, ``unlocked`` or else."""
+        """An order has asked the lock for its state."""
         return
 
 
@@ -16365,9 +16365,12 @@ class MqttLink:
     """``[mqtt]`` as a service: the connection that its ``parts`` share.
 
     Each connection is a new client without a session at the broker: nothing that waits
-    on either side is sent later, and no number or queue of paho's outlives it.  Paho's
-    callbacks only make notes; ``step`` acts on them, and a select loop of our own
-    drives paho, on the service's thread.
+    on either side is sent later, and no number or queue of paho's outlives it.  Paho
+    runs on the service's thread only: its callbacks make notes, and ``step`` acts on
+    them.
+
+    A topic that the broker refuses is left alone for ``refused_s``, and the connection
+    stays: without the right to publish one topic, the door still gets its orders.
     """
 
     keepalive_s = 20  # a connection that died is noticed within twice that
@@ -16395,12 +16398,12 @@ class MqttLink:
         self.client_id = f"doorpi-{table.site}-{table.door}"
         self._now, self._closed = context.clock.monotonic, False
         self._client: Any = None
-        self._tls: ssl.SSLContext | None = None
         self._backoff = Backoff(*self.backoff_s, random.random)
         self._lost_at: deque[float] = deque(maxlen=self.takeovers)  # or taken over
         #: Topics that the broker refused: when to try again, and why in words.
         self.refused: dict[str, tuple[float, str]] = {}
         self.parts = [make(self) for make in parts]
+        self._failures: dict[MqttPart, str] = {}  # of parts whose last call failed
         self._filters = dict(chain(*(part.filters.items() for part in self.parts)))
         self._forget()
 
@@ -16418,7 +16421,8 @@ class MqttLink:
     def trouble(self) -> str:
         """Why something does not work although the link is up."""
         refused = (words for _, words in self.refused.values())
-        return next(chain(refused, filter(None, (p.trouble for p in self.parts))), "")
+        troubles = filter(None, (part.trouble for part in self.parts))
+        return next(chain(refused, self._failures.values(), troubles), "")
 
     @property
     def room(self) -> int:
@@ -16431,15 +16435,14 @@ class MqttLink:
         payload: str | bytes,
         *,
         is_retained: bool = False,
-        qos: int = 1,
         correlation: bytes | None = None,
         done: Callable[[int], None] = lambda reason: None,
     ) -> bool:
-        """Send a message.  False: not now, because there is no connection or no
-        ``room``, or the broker refused this topic less than ``refused_s`` ago.
+        """Send a message with QoS 1.  False: not now, because there is no connection or
+        no ``room``, or the broker refused this topic less than ``refused_s`` ago.
 
-        ``done`` gets the reason code of the broker's acknowledgment (QoS 1): from
-        MQTT_REFUSED on it is not delivered.
+        ``done`` gets the reason code of the broker's acknowledgment: from MQTT_REFUSED
+        on it is not delivered.  It must only note that.
         """
         is_barred = self._now() < self.refused.get(topic, (-inf, ""))[0]
         if is_barred or self.room <= 0:
@@ -16449,10 +16452,9 @@ class MqttLink:
             self._take_answer(topic, MQTT_TOO_LARGE, "Packet too large")
             done(MQTT_TOO_LARGE)
             return True
-        properties = _mqtt_properties("PUBLISH", CorrelationData=correlation)
-        sent = self._client.publish(topic, payload, qos, is_retained, properties)
-        if qos:
-            self._unanswered[sent.mid] = topic, done
+        more = correlation and _mqtt_property("PUBLISH", "CorrelationData", correlation)
+        sent = self._client.publish(topic, payload, 1, is_retained, more or None)
+        self._unanswered[sent.mid] = topic, done
         return True
 
     def _take_answer(self, topic: str, reason: int, words: str) -> None:
@@ -16492,12 +16494,11 @@ class MqttLink:
         self._forget()
         try:
             client = self._client = self._new_client()
+            # Without a Session Expiry Interval the session ends with the connection.
+            limit = _mqtt_property("CONNECT", "MaximumPacketSize", self.most_bytes)
             client.connect(
-                self.table.host, self.table.port, self.keepalive_s, clean_start=True,
-                properties=_mqtt_properties(
-                    "CONNECT", SessionExpiryInterval=0,
-                    MaximumPacketSize=self.most_bytes,
-                ),
+                self.table.host, self.table.port, self.keepalive_s,
+                clean_start=True, properties=limit,
             )  # fmt: skip
         except ImportError as error:
             raise Unavailable(library_trouble(error), self.refused_s) from None
@@ -16527,7 +16528,6 @@ class MqttLink:
         if table.user or table.password:
             client.username_pw_set(table.user or table.door, table.password.text)
         if table.tls:
-            self._tls = self._tls or self._tls_context()
             client.tls_set_context(self._tls)
         if self.has_will:
             client.will_set(f"{self.root}/online", "offline", 1, retain=True)
@@ -16545,7 +16545,8 @@ class MqttLink:
             raise ConnectionAbortedError
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def _tls_context(self) -> ssl.SSLContext:
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
         import ssl
 
         context = _tls_context(self.table.trusted)
@@ -16587,19 +16588,8 @@ class MqttLink:
 
     def _turn(self, wait_s: float) -> None:
         """Wait for the broker, at most so long, and exchange what there is with it."""
-        client, found = self._client, self._client.socket()
-        if found is None:
-            return
-        is_read = self.table.tls and found.pending()
-        writes = [found] if client.want_write() else []
-        wait_s = 0.0 if is_read else min(wait_s, self.turn_s)
         try:
-            readable, writable, _ = select.select([found], writes, [], max(0.0, wait_s))
-            if readable or is_read:
-                client.loop_read()
-            if writable:
-                client.loop_write()
-            client.loop_misc()
+            self._client.loop(min(max(0.0, wait_s), self.turn_s))
         except Exception as error:  # paho's own, of an answer that is not MQTT
             words = f"{self.table.host} does not speak MQTT: {type(error).__name__}"
             raise Unavailable(words, self.refused_s) from None
@@ -16608,7 +16598,7 @@ class MqttLink:
         """Act on what the callbacks have noted.  Raises: Unavailable."""
         while self._answers:
             number, reasons = self._answers.popleft()
-            sent = self._unanswered.pop(number, None)  # None: of QoS 0
+            sent = self._unanswered.pop(number, None)  # None: it was never sent
             for topic, done, reason in ((*sent, r) for r in reasons if sent):
                 self._take_answer(topic, reason.value, str(reason))
                 done(reason.value)
@@ -16642,27 +16632,26 @@ class MqttLink:
         """None if it failed."""
         try:
             result = call()
-        except (StoreError, Unavailable) as error:
-            part.trouble = printable(str(error))
         except Exception as error:  # the other parts continue
-            part.trouble = fault_words(error)
-        else:
-            return result
-        return None
+            self._failures[part] = fault_words(error)
+            return None
+        if call == part.step:
+            self._failures.pop(part, None)
+        return result
 
     def _check_loss(self) -> None:
         """Raises: Unavailable if the connection was lost."""
         if not self._losses:
             return
-        loss, host, now, pause_s = self._losses[0], self.table.host, self._now(), 0.0
-        words = f"the connection to {host} was lost"
+        loss, host, now = self._losses[0], self.table.host, self._now()
+        is_taken_over = loss.value == MQTT_TAKEN_OVER
         is_soon = now - self._up_at < self.steady_s
-        if loss.value == MQTT_TAKEN_OVER or is_soon:
+        if is_taken_over or is_soon:
             self._lost_at.append(now)
         is_often = len(self._lost_at) == self.takeovers
         is_often = is_often and now - self._lost_at[0] <= self.takeover_s[0]
-        if loss.value == MQTT_TAKEN_OVER:
-            pause_s = self.takeover_s[1] * is_often
+        words = f"the connection to {host} was lost"
+        if is_taken_over:
             words = f"another program connects to {host} as {self.client_id}"
             words += ": each door needs its own mqtt.door"
         elif loss.value > MQTT_REFUSED:
@@ -16671,6 +16660,7 @@ class MqttLink:
             words += f" again; does another program connect as {self.client_id}?"
         if not is_soon:
             self._backoff.succeed()
+        pause_s = self.takeover_s[1] * (is_taken_over and is_often)
         raise Unavailable(words, max(pause_s, self._backoff.fail()))
 
     def _drop(self) -> None:
@@ -16681,40 +16671,14 @@ class MqttLink:
             found.close()
 
 
-def _mqtt_properties(kind: str, **values: Any) -> Any:
-    """The properties of a packet of this kind that have a value."""
+def _mqtt_property(kind: str, name: str, value: object) -> Any:
+    """The properties of a packet of this kind: this one."""
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
 
     properties: Any = cast(Any, Properties)(getattr(PacketTypes, kind))
-    for name, value in values.items():
-        if value is not None:
-            setattr(properties, name, value)
+    setattr(properties, name, value)
     return properties
-
-
-class Presence(MqttPart):
-    """``online``: the door's program works.  The broker publishes ``offline``, the
-    will, when the link is lost."""
-
-    look_s = 2.0
-    absent_s = 90.0  # a door that does not run is offline then: upgrades are shorter
-
-    def __init__(self, link: MqttLink) -> None:
-        self._link, self._seen_at, self._said = link, -inf, ""
-
-    def up(self) -> None:
-        self._said = ""
-
-    def step(self) -> float:
-        now = self._link.context.clock.monotonic()
-        if self._link.context.troubles() is not None:
-            self._seen_at = now
-        state = "online" if now - self._seen_at < self.absent_s else "offline"
-        topic = f"{self._link.root}/online"
-        if state != self._said and self._link.publish(topic, state, is_retained=True):
-            self._said = state
-        return self.look_s
 
 
 class MqttOrder(SimpleNamespace):
@@ -16732,8 +16696,17 @@ class MqttOrder(SimpleNamespace):
     detail: str
 
 
-ORDER_KEYS: Mapping[str, tuple[type, ...]] = {
-    "do": (str,), "id": (str,), "at": (int, float), "since": (int,),
+#: The keys of an order: what each is, and whether a value is that.
+ORDER_KEYS: Mapping[str, tuple[str, Callable[[Any], object]]] = {
+    "do": (f"one of {', '.join(MQTT_ORDERS)}", MQTT_ORDERS.__contains__),
+    "id": (
+        "at most 64 ASCII characters without spaces",
+        lambda text: isinstance(text, str) and re.fullmatch("[!-~]{0,64}", text),
+    ),
+    "at": (
+        "seconds since 1970", lambda at: type(at) in (int, float) and 0 <= at < 2**53,
+    ),
+    "since": ("an event's id", lambda n: type(n) is int and 0 <= n < 2**53),
 }  # fmt: skip
 
 
@@ -16743,27 +16716,17 @@ def parse_order(payload: bytes) -> dict[str, Any]:
         raise ValueError("more than 512 bytes")
     if payload.decode() in MQTT_ORDERS:
         return {"do": payload.decode()}  # all else is missing
-    try:
-        found = json.loads(payload)
-    except RecursionError:
-        found = None
-    is_table = isinstance(found, dict)
-    types = {key: type(value) for key, value in found.items()} if is_table else {}
-    unknown = [key for key in types if types[key] not in ORDER_KEYS.get(key, ())]
-    keys = {key: found[key] for key in types if key not in unknown}
-    do, since = keys.get("do"), keys.get("since")
-    names = ", ".join(MQTT_ORDERS)
-    for is_wrong, words in (
-        (not is_table, "not a JSON object"),
-        (unknown, f"unknown, or of the wrong type: {', '.join(unknown)}"),
-        (do not in MQTT_ORDERS, f"do: expected one of {names}"),
-        (not re.fullmatch("[!-~]{0,64}", keys.get("id", "")), "id: not plain ASCII"),
-        (not 0 <= keys.get("at", 0) < 2**53, "at: expected seconds since 1970"),
-        (not 0 <= keys.get("since", 0) < 2**53, "since: expected an event's id"),
-        ((do == "events") is (since is None), "since belongs to events"),
-    ):
-        if is_wrong:
-            raise ValueError(words)
+    keys = json.loads(payload)
+    if not isinstance(keys, dict):
+        raise ValueError("not a JSON object")
+    for key, value in {"do": None, **keys}.items():
+        if key not in ORDER_KEYS:
+            raise ValueError(f"unknown key: {key}")
+        expected, fits = ORDER_KEYS[key]
+        if not fits(value):
+            raise ValueError(f"{key}: expected {expected}")
+    if (keys["do"] == "events") is not ("since" in keys):
+        raise ValueError("since belongs to events")
     return keys
 
 
@@ -16840,9 +16803,8 @@ class Orders(MqttPart):
             "stale": needs_time and not -self.ahead_s <= age_s <= self.good_s,
             "duplicate": (order.sender, order.id) in self._ids,
         }
-        for word, applies in refusals.items():
-            if applies:
-                return word
+        if word := next((word for word, applies in refusals.items() if applies), ""):
+            return word
         age_s = max(0.0, age_s) if needs_time else 0.0
         order.good_until = order.arrived + self.good_s - age_s
         rate = self._rates.setdefault(order.sender, CallRate(self.per_min))
@@ -16888,8 +16850,6 @@ class Orders(MqttPart):
                 result, order.detail = self._resend(order)
             else:
                 result, order.detail = self._lock_down(order)
-        except StoreError as error:
-            result, order.detail = "failed", printable(str(error))
         except Exception as error:  # the other orders continue
             result, order.detail = "failed", fault_words(error)
         order.result = result
@@ -16916,9 +16876,16 @@ class Orders(MqttPart):
         return "busy" if was_busy else word, detail
 
     def _lock_down(self, order: MqttOrder) -> tuple[str, str]:
-        """As the verb does it."""
+        """As the verb does it.  An order that comes again counts once, even after a
+        restart: no door and no log remembers its id."""
         people, at = self._context.people, self._context.clock.now()
-        is_on = order.do == "lockdown-on"
+        is_on, store = order.do == "lockdown-on", self._context.store
+        note = f"mqtt lockdown {order.sender}"
+        last = float(store.recall(note) or -inf)  # when the newest one was pressed
+        if order.at is not None:
+            if last - self.known_s < order.at <= last:
+                return "duplicate", ""
+            store.keep(note, str(order.at))
         if people.locked_down() is is_on:
             return order.do, "it was already"
         people.lock_down(f"{utc_text(at)} {order.sender}" if is_on else "")
@@ -17623,7 +17590,8 @@ class Announcement(MqttPart):
     note = "mqtt announced"  # the topic under which the door was announced
 
     def __init__(self, link: MqttLink) -> None:
-        self._link, self._sent, self._due = link, "", inf
+        self._link, self._sent, self._again_at = link, "", inf
+        self._removed = ""  # the topic whose door the broker has removed
 
     def up(self) -> None:
         self._sent = ""
@@ -17631,29 +17599,32 @@ class Announcement(MqttPart):
     def hear(self, message: MqttMessage) -> None:
         if message.payload == b"online":
             now = self._link.context.clock.monotonic()
-            self._due = now + random.uniform(0, self.spread_s)
-            self.due = min(self.due, self._due)
+            self._again_at = now + random.uniform(0, self.spread_s)
+            self.due = min(self.due, self._again_at)
 
     def step(self) -> float:
-        self.trouble = ""
         link, table, context = self._link, self._link.table, self._link.context
         now, text = context.clock.monotonic(), ""
         topic = f"{HOME_ASSISTANT}/device/{table.door}/doorpi/config"
         if table.homeassistant:
             text = compact_json(discovery(table, context.config.door.name))
         before = context.store.recall(self.note) or ""
-        if before and (before != topic or not text):
-            link.publish(before, "", is_retained=True, done=self._removed)
-        elif text and (text != self._sent or now >= self._due):
+        if before and before == self._removed:
+            context.store.keep(self.note, "")
+            self._removed = ""
+        elif before and (before != topic or not text):
+            done = functools.partial(self._note_removal, before)
+            link.publish(before, "", is_retained=True, done=done)
+        elif text and (text != self._sent or now >= self._again_at):
             if before != topic:
                 context.store.keep(self.note, topic)
             if link.publish(topic, text, is_retained=True):
-                self._sent, self._due = text, inf
-        return min(self.look_s, self._due - now)
+                self._sent, self._again_at = text, inf
+        return min(self.look_s, self._again_at - now)
 
-    def _removed(self, reason: int) -> None:
+    def _note_removal(self, topic: str, reason: int) -> None:
         if reason < MQTT_REFUSED:
-            self._link.context.store.keep(self.note, "")
+            self._removed, self.due = topic, -inf
 
 
 UID_IN_TEXT = r"\b([0-9A-Fa-f]{2}:?){3,9}[0-9A-Fa-f]{2}\b"
@@ -17684,13 +17655,23 @@ def event_type(event: Event) -> str:
     return str(event.result) if event.result in ended else failed
 
 
-class DoorState(MqttPart):
-    """``lock``, ``last`` and ``health``, which are retained, and ``event``: each access
-    request, within ``fresh_s``, for automations.
+#: The bolt's state after a move with this result; after any other it is as before.
+MOVED_TO: Mapping[str, str] = {
+    Result.UNLOCKED: "unlocked", Result.LOCKED: "locked", Result.UNSURE: "None",
+    Result.UNKNOWN_STATE: "None", Result.INTERRUPTED: "None",
+}  # fmt: skip
 
-    All but the health comes from the log: an intent is there before the command."""
+
+class DoorState(MqttPart):
+    """``online``, ``lock``, ``last`` and ``health``, which are retained, and ``event``:
+    each access request, within ``fresh_s``, for automations.
+
+    ``lock``, ``last`` and ``event`` come from the log, which has a move before the
+    command leaves.  The broker publishes ``offline``, the will, when the link is lost.
+    """
 
     look_s, health_s = 0.25, 2.0
+    absent_s = 90.0  # a door that does not run is offline then: upgrades are shorter
     fresh_s = 60.0
     move_s = 120.0  # a move without an outcome is not believed for longer
     known = 200  # events that are read at the start
@@ -17698,19 +17679,21 @@ class DoorState(MqttPart):
     def __init__(self, link: MqttLink) -> None:
         self._link, self._context, self._table = link, link.context, link.table
         self._heads: tuple[int, int] | None = None  # the newest event, and outcome
-        self._moves: dict[int, Event] = {}  # those under way, by their ids
+        self._open: set[int] = set()  # ids of moves that are under way
+        self._move: Event | None = None  # the newest of them
         self._fresh: dict[int, Event] = {}  # to be published, or not acknowledged
-        self._is_battery_low, self._health_due = False, -inf
+        self._is_battery_low, self._seen_at = False, -inf
         self._since: tuple[object, str | None] = None, None
+        self._last = ""
         self._lock: dict[str, object] = {
             "state": "None", "at": None, "by": "", "result": None,
         }  # fmt: skip
-        self._retained: dict[str, str] = {}
         self.up()
 
     def up(self) -> None:
         self._sent: dict[str, str] = {}
         self._in_flight: set[int] = set()
+        self._health_due = -inf
 
     def saw(self, state: str) -> None:
         at = utc_text(self._context.clock.now())
@@ -17718,21 +17701,28 @@ class DoorState(MqttPart):
             self._lock = {"state": state, "at": at, "by": "", "result": None}
 
     def step(self) -> float:
-        self.trouble = ""
         at, now = self._context.clock.now(), self._context.clock.monotonic()
-        self._read(at)
-        self._retained["lock"] = compact_json(self._lock_state(at))
-        if now >= self._health_due:
+        if is_due := now >= self._health_due:
             self._health_due = now + self.health_s
-            self._retained["health"] = compact_json(self._health())
-        for name, text in self._retained.items():
-            topic = f"{self._link.root}/{name}"
-            if self._sent.get(name) != text and self._link.publish(
-                topic, text, is_retained=True
-            ):
-                self._sent[name] = text
+            if self._context.troubles() is not None:
+                self._seen_at = now
+            is_online = now - self._seen_at < self.absent_s
+            self._show("online", "online" if is_online else "offline")
+        self._read(at)
+        self._show("lock", compact_json(self._lock_state(at)))
+        if self._last:
+            self._show("last", self._last)
         self._publish_fresh(at)
+        if is_due:
+            self._show("health", compact_json(self._health()))
         return self.look_s
+
+    def _show(self, name: str, text: str) -> None:
+        """Publish a state, unless the broker has it."""
+        topic = f"{self._link.root}/{name}"
+        is_new = self._sent.get(name) != text
+        if is_new and self._link.publish(topic, text, is_retained=True):
+            self._sent[name] = text
 
     # -- the log
 
@@ -17742,52 +17732,47 @@ class DoorState(MqttPart):
         heads = events.last_id(), events.last_id("outcomes")
         if heads == before:
             return
-        if before is None or heads[0] < before[0]:  # else it is another log
-            self._moves.clear()
-            for event in events.latest(self.known):
-                self._take(event)
-        else:
-            ended = (next(events.read(after_id=i - 1), None) for i in [*self._moves])
-            new = [*islice(events.read(after_id=before[0]), self.known)]
-            for event in [*filter(None, ended), *new]:
-                self._take(event)
-                if event_type(event) and self._is_fresh(event, at):
-                    self._fresh[event.id] = disclosed(event, self._table)
-            # The broker keeps what it got: it must not keep a name that is forgotten.
-            is_forgotten = any(event.reason is Change.FORGET for event in new)
-            for event in events.latest(self.known) if is_forgotten else ():
-                self._take(event)
+        found, new = list[Event](), list[Event]()
+        if before and heads[0] >= before[0]:  # else it is another log
+            first = min(self._open | {before[0] + 1})
+            found = [*events.read(after_id=first - 1)]
+            new = [e for e in found if e.id > before[0] or e.id in self._open]
+        # The broker keeps what it got: it must not keep a name that is forgotten.
+        if not found or any(event.reason is Change.FORGET for event in new):
+            found = events.latest(self.known)
+        for event in found:
+            self._take(event)
+        for event in new:
+            if event_type(event) and self._is_fresh(event, at):
+                self._fresh[event.id] = disclosed(event, self._table)
+        self._open = {e.id for e in found if is_under_way(e, at, self.move_s)}
         self._heads = heads
 
     def _take(self, event: Event) -> None:
-        known = disclosed(event, self._table)
-        if event.command and event.reason is Reason.GRANTED and event.result is None:
-            self._moves[event.id] = known
+        known, result = disclosed(event, self._table), event.result
+        if is_open_move(event):
+            self._move = known
+        if not result:
             return
-        self._moves.pop(event.id, None)
-        result, when = event.result, {"at": utc_text(event.at), "by": known.holder}
-        if result in (Result.UNLOCKED, Result.LOCKED):
-            self._lock = {"state": result, **when, "result": result}
-        elif result in (Result.UNSURE, Result.UNKNOWN_STATE, Result.INTERRUPTED):
-            self._lock = {"state": "None", **when, "result": result}
-        elif result:  # the bolt has not moved
+        self._move = None
+        when = {"at": utc_text(event.at), "by": known.holder}
+        if state := MOVED_TO.get(result):
+            self._lock = {"state": state, **when, "result": result}
+        else:
             self._lock = {**self._lock, "result": result}
         if result in MOVED:
             self._is_battery_low = LOW_BATTERY_WORDS in event.detail
         if result is Result.UNLOCKED and event.holder:
             last = {"holder": known.holder, "at": when["at"], "id": event.id}
-            self._retained["last"] = compact_json(last)
+            self._last = compact_json(last)
 
     def _lock_state(self, at: datetime) -> dict[str, object]:
         """The last state that the lock has confirmed, or where it is going."""
-        if not self._moves:
+        if not (move := self._move):
             return self._lock
-        move = self._moves[max(self._moves)]
         state = f"{move.command}ing" if is_under_way(move, at, self.move_s) else "None"
         when = {"at": utc_text(move.at), "by": move.holder}
         return {"state": state, **when, "result": None}
-
-    # -- what is published
 
     def _is_fresh(self, event: Event, at: datetime) -> bool:
         return abs(at - event.at) < timedelta(seconds=self.fresh_s)
@@ -17807,21 +17792,20 @@ class DoorState(MqttPart):
                     self._in_flight.add(event.id)
 
     def _published(self, event_id: int, reason: int) -> None:
-        self._in_flight.discard(event_id)
-        if reason < MQTT_REFUSED:
-            self._fresh.pop(event_id, None)
+        """Acknowledged, or refused for longer than it is fresh."""
+        self._fresh.pop(event_id, None)
+
+    # -- the health
 
     def _health(self) -> dict[str, object]:
         context, config = self._context, self._context.config
         troubles = context.troubles()
         is_set = context.clock.is_set() or not config.door.require_synced_clock
-        faults = ["door"] if troubles is None else sorted(troubles)
-        if Signal.LOCKED_DOWN in faults:
-            faults.remove(Signal.LOCKED_DOWN)
-        faults += ["mqtt-refused"] * bool(self._link.refused)
+        faults = {"door"} if troubles is None else {*troubles} - {Signal.LOCKED_DOWN}
+        faults |= {"mqtt-refused"} if self._link.refused else set()
         budget = CallBudget(context.clock, context.events, config.lock.kind, 0)
         return {
-            "faults": faults,
+            "faults": sorted(faults),
             "lockdown": "on" if context.people.locked_down() else "off",
             "battery_low": self._is_battery_low,
             "since": self._running_since(),
@@ -17843,11 +17827,12 @@ class DoorState(MqttPart):
 class EventFeed(MqttPart):
     """``events``: the whole log in the order of its ids, for whoever keeps records.
 
-    The log is the outbox.  A note in online.db marks the last event that the broker has
-    acknowledged together with all before it, so whatever is killed, none is lost and
-    some are sent twice."""
+    The log is the outbox.  Events go out in batches.  When the broker has acknowledged
+    a whole one, its last id is noted in online.db, and else it is sent again: whatever
+    is killed, no event is lost and some are sent twice."""
 
-    look_s, save_s = 0.5, 1.0
+    look_s = 0.5
+    most = 50  # events in a batch
     outcome_s = 120.0  # an event without one is sent as it is, and once more later
     unread_s = 600.0  # until the next try, while nobody has subscribed
     reserve = 2  # of the link's room is left to what is urgent
@@ -17855,19 +17840,15 @@ class EventFeed(MqttPart):
 
     def __init__(self, link: MqttLink) -> None:
         self._link, self._table, self._events = link, link.table, link.context.events
-        self._store, self._now = link.context.store, link.context.clock.monotonic
-        self._rests_until = self._save_due = -inf
-        self._mark, self._saved = 0, ""
-        self._open: set[int] = set()  # sent without their outcomes
+        self._now, self._rests_until = link.context.clock.monotonic, -inf
+        self._mark, self._saved = 0, ""  # the last id that was sent; the note
+        self._open: set[int] = set()  # ids of events that were sent without an outcome
         self.up()
 
     def up(self) -> None:
-        """What is not acknowledged is sent again."""
-        self._next: int | None = None  # the last one that was sent; None: the mark
-        self._page: deque[tuple[int, Event | None]] = deque()
-        #: What waits for an acknowledgment; True: it has one, unlike one before it.
-        self._in_flight: dict[int, bool] = {}
-        self._late: set[int] = set()  # of ``_open``: their outcomes are in flight
+        #: Its messages that were not sent, how many are not acknowledged, and the mark
+        #: and the open ones after it.
+        self._batch: SimpleNamespace | None = None
 
     def resend(self, after_id: int) -> bool:
         if self._table.events:
@@ -17878,70 +17859,49 @@ class EventFeed(MqttPart):
         return self._table.events
 
     def step(self) -> float:
-        self.trouble = ""
         if not self._table.events:
             return inf
         self._load()
-        if self._now() >= self._rests_until:
-            self._send()
+        if not self._batch and self._now() >= self._rests_until:
+            self._batch = self._next_batch()
+        self._send()
         state = compact_json({"id": self._mark, "open": sorted(self._open)})
-        if state != self._saved and self._now() >= self._save_due:
-            self._save_due = self._now() + self.save_s
-            self._store.keep(self.note, state)
+        if state != self._saved:
+            self._link.context.store.keep(self.note, state)
             self._saved = state
         return self.look_s
 
     def _load(self) -> None:
         if not self._saved:
-            self._saved = self._store.recall(self.note) or '{"id":0,"open":[]}'
+            store = self._link.context.store
+            self._saved = store.recall(self.note) or '{"id":0,"open":[]}'
             state = json.loads(self._saved)
             self._mark, self._open = state["id"], set(state["open"])
 
-    def _send(self) -> None:
-        """Publish as much as the link has room for."""
-        newest = self._events.last_id()
+    def _next_batch(self) -> SimpleNamespace | None:
+        """Events that have got their outcome since they were sent, and those after the
+        mark; None if there are none."""
+        log, newest = self._events, self._events.last_id()
         if newest < self._mark:  # it is another log
-            self._mark = 0
-            self._open.clear()
-            self.up()
-        self._send_outcomes()
-        sent = self._mark if self._next is None else self._next
-        if not self._page and sent < newest:
-            self._page.extend(self._read(sent))
-        in_flight = self._in_flight
-        while self._page and (self._link.room > self.reserve or not in_flight):
-            number, event = self._page[0]
-            words = event and self._words(event)
-            gap = {"gap": [sent + 1, number]}
-            is_open = bool(event and is_open_move(event))
-            done = functools.partial(self._done, in_flight, number, is_open)
-            is_sent = self._publish(words or gap, done)
-            if not is_sent or in_flight is not self._in_flight:  # it was refused
-                break
-            self._page.popleft()
-            self._in_flight.setdefault(number, False)
-            sent = self._next = number
-
-    def _read(self, after_id: int) -> Iterator[tuple[int, Event | None]]:
-        """The next page of events by their ids.  With None up to an id they are gone:
-        ``keep_days`` has removed them before they were sent."""
-        first, at = self._events.last_id("events-start"), self._link.context.clock.now()
-        if after_id < first:
-            yield first, None
-        after_id = max(after_id, first)
-        for event in ended_events(self._events, after_id, at, self.outcome_s):
-            yield event.id, event
-
-    def _send_outcomes(self) -> None:
-        """Send events again that have got their outcome since."""
-        for number in sorted(self._open - self._late):
-            event = next(self._events.read(after_id=number - 1), None)
-            if event is None or event.id != number:  # removed since
-                self._open.discard(number)
-            elif not is_open_move(event):
-                done = functools.partial(self._outcome_done, self._late, number)
-                if self._publish(self._words(event), done):
-                    self._late.add(number)
+            self._mark, self._open = 0, set()
+        if newest == self._mark and not self._open:
+            return None
+        sent = ((n, next(log.read(after_id=n - 1), None)) for n in sorted(self._open))
+        late = [event for number, event in sent if event and event.id == number]
+        first, at = log.last_id("events-start"), self._link.context.clock.now()
+        begin = max(self._mark, first)  # those up to ``first`` were removed unsent
+        new = [*islice(ended_events(log, begin, at, self.outcome_s), self.most)]
+        messages = [self._words(event) for event in late if not is_open_move(event)]
+        messages += [{"gap": [self._mark + 1, first]}] * (begin > self._mark)
+        messages += map(self._words, new)
+        is_open = {event.id for event in [*late, *new] if is_open_move(event)}
+        if not messages:
+            self._open = is_open  # others were removed
+            return None
+        return SimpleNamespace(
+            messages=deque(messages), unanswered=len(messages), open=is_open,
+            mark=new[-1].id if new else begin,
+        )  # fmt: skip
 
     def _words(self, event: Event) -> dict[str, object]:
         words = event_values(disclosed(event, self._table))
@@ -17949,37 +17909,32 @@ class EventFeed(MqttPart):
             del words["uid"]
         return {**words, "door": self._table.door}
 
-    def _publish(self, words: object, done: Callable[[int], None]) -> bool:
-        return self._link.publish(
-            f"{self._link.root}/events", compact_json(words), done=done
-        )
+    def _send(self) -> None:
+        """Publish as much of the batch as the link has room for."""
+        topic = f"{self._link.root}/events"
+        while (batch := self._batch) and batch.messages:
+            is_first = batch.unanswered == len(batch.messages)
+            text = compact_json(batch.messages[0])
+            done = functools.partial(self._done, batch)
+            if not (
+                (is_first or self._link.room > self.reserve)
+                and self._link.publish(topic, text, done=done)
+            ):
+                break
+            batch.messages.popleft()
 
-    def _done(
-        self, in_flight: dict[int, bool], number: int, is_open: bool, reason: int
-    ) -> None:
-        if in_flight is not self._in_flight:  # it was sent again since
+    def _done(self, batch: SimpleNamespace, reason: int) -> None:
+        if batch is not self._batch:  # it is being sent again
             return
-        if not self._is_taken(reason):
-            self.up()
-            return
-        in_flight[number] = True
-        if is_open:
-            self._open.add(number)
-        while in_flight and in_flight[first := next(iter(in_flight))]:
-            self._mark = first
-            del in_flight[first]
+        batch.unanswered -= 1
         self.due = -inf
-
-    def _outcome_done(self, late: set[int], number: int, reason: int) -> None:
-        late.discard(number)
-        if late is self._late and self._is_taken(reason):
-            self._open.discard(number)
-
-    def _is_taken(self, reason: int) -> bool:
-        """Whether somebody got what the broker has acknowledged."""
         if reason == MQTT_NO_READERS:
             self._rests_until = self._now() + self.unread_s
-        return reason < MQTT_REFUSED and reason != MQTT_NO_READERS
+        if reason == MQTT_NO_READERS or reason >= MQTT_REFUSED:
+            self.up()
+        elif not batch.unanswered:
+            self._mark, self._open = batch.mark, batch.open
+            self.up()
 
 
 ################################################################################
@@ -19469,7 +19424,7 @@ make_settings = functools.partial(FileSettings, new_parts=make_parts)
 
 #: What uses the link to a broker.
 MQTT_PARTS: Sequence[Callable[[MqttLink], MqttPart]] = (
-    Presence, Orders, PublishedList, Announcement, DoorState, EventFeed,
+    DoorState, Orders, PublishedList, Announcement, EventFeed,
 )  # fmt: skip
 
 #: What makes the services of a table of `doorpi online`, by the table's type.

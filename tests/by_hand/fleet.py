@@ -29,7 +29,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import doorpi
-from doorpi import MqttLink, MqttPart, Presence, PublishedList, list_health
+from doorpi import MqttLink, MqttPart, PublishedList, list_health
 from tests.helpers.broker import MOSQUITTO, free_port
 from tests.helpers.chat import RealClock
 from tests.helpers.fleet import KEY, public
@@ -134,12 +134,16 @@ class Notes(dict[str, str]):
 
 
 class Day(MqttPart):
-    """The topics that a door publishes, for ``taps`` once ``begin`` is set."""
+    """The topics that a door publishes: ``online``, and more for ``taps`` once ``begin``
+    is set."""
 
     def __init__(self, link: MqttLink, taps: int, begin: Any, done: Any) -> None:
         self._link, self._taps, self._begin, self._done = link, taps, begin, done
         self._said, self._left = "", 0
         self._has_begun = False
+
+    def up(self) -> None:
+        self._link.publish(f"{self._link.root}/online", "online", is_retained=True)
 
     def step(self) -> float:
         link = self._link
@@ -191,7 +195,7 @@ def play_doors(first: int, args: Any, port: int, folder: Path, flags: Any) -> No
             list_key=public(KEY),
         )  # fmt: skip
         day = lambda link: Day(link, args.taps, flags.begin, flags.done)  # noqa: E731
-        link = MqttLink("mqtt", table, context, [Presence, PublishedList, day])
+        link = MqttLink("mqtt", table, context, [day, PublishedList])
         doorpi.ServiceThread(link, context.store, context.clock)
     multiprocessing.Event().wait()
 

@@ -54,14 +54,13 @@ class FakeLink:
         payload: str,
         *,
         is_retained: bool = False,
-        qos: int = 1,
         done: Callable[[int], None] = lambda reason: None,
         **more: Any,
     ) -> bool:
         if self.room <= 0 or not self.is_up:
             return False
         message = SimpleNamespace(
-            topic=topic, text=payload, is_retained=is_retained, done=done, qos=qos,
+            topic=topic, text=payload, is_retained=is_retained, done=done,
             at=self.clock.t,
         )  # fmt: skip
         self.sent.append(message)

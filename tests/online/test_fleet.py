@@ -16,7 +16,7 @@ from tests.helpers.processes import wait_for
 ME = public(KEY)
 
 
-PARTS = doorpi.Presence, PublishedList, DoorState
+PARTS = DoorState, PublishedList
 
 
 @pytest.fixture(autouse=True)

@@ -246,6 +246,18 @@ def test_a_removal_that_was_refused_is_tried_again(link):
     assert link.context.store.recall("mqtt announced") == ""
 
 
+def test_a_full_disk_at_a_removal_does_not_end_the_link(link, monkeypatch):
+    link.steps(10)
+    link.restart(table(homeassistant=False))
+    link.part.step()
+    with monkeypatch.context() as full:
+        full.setattr(link.context.store, "keep", lambda *_: 1 / 0)
+        link.answer(0)
+    link.steps(10)
+
+    assert link.context.store.recall("mqtt announced") == ""
+
+
 def test_under_another_name_in_the_topics_the_former_one_is_removed(link):
     link.steps(10)
     link.restart(table()._replace(door="lab"))

@@ -24,7 +24,6 @@ from doorpi import (
     MqttLink,
     MqttMessage,
     MqttPart,
-    Presence,
     Secret,
 )
 from tests.helpers.broker import (
@@ -43,16 +42,28 @@ DOOR = "doorpi/main/front"
 ONLINE = f"{DOOR}/online"
 
 
-class Echo(MqttPart):
-    """Repeats what it hears, and publishes what the test puts into ``out``."""
+class Online(MqttPart):
+    """Says that it is up."""
 
     def __init__(self, link: MqttLink) -> None:
-        self.link, self.filters = link, {f"{DOOR}/do/+": False}
+        self.link = link
+
+    def up(self) -> None:
+        self.link.publish(ONLINE, "online", is_retained=True)
+
+
+class Echo(Online):
+    """Repeats what it hears, too, and publishes what the test puts into ``out``."""
+
+    def __init__(self, link: MqttLink) -> None:
+        super().__init__(link)
+        self.filters = {f"{DOOR}/do/+": False}
         self.heard, self.ups = list[MqttMessage](), 0
         self.out, self.answers = list[tuple[str, str]](), list[int]()
 
     def up(self) -> None:
         self.ups += 1
+        super().up()
 
     def hear(self, message: MqttMessage) -> None:
         self.heard.append(message)
@@ -86,7 +97,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_the_door_is_online_until_its_link_ends(
     broker: Broker, links: Callable[..., Linked], peers: Callable[..., Peer]
 ):
-    peer, linked = peers(broker.port, ONLINE), links(broker.port, Presence)
+    peer, linked = peers(broker.port, ONLINE), links(broker.port, Echo)
 
     assert peer.wait(ONLINE, "online").text == "online"
     linked.until("")
@@ -94,21 +105,6 @@ def test_the_door_is_online_until_its_link_ends(
 
     assert peer.wait(ONLINE, "offline")
     assert peers(broker.port, ONLINE).wait(ONLINE).is_retained
-
-
-def test_a_door_that_does_not_run_is_offline_once_that_lasts(broker, links, peers):
-    class Impatient(Presence):
-        look_s, absent_s = 0.01, 0.2
-
-    peer, linked = peers(broker.port, ONLINE), links(broker.port, Impatient)
-    peer.wait(ONLINE, "online")
-    linked.context.troubles = lambda: None
-    began_at = time.monotonic()
-
-    peer.wait(ONLINE, "offline")
-    assert time.monotonic() - began_at > 0.15
-    linked.context.troubles = dict
-    wait_for(lambda: peer.texts(ONLINE) == ["online", "offline", "online"])
 
 
 def test_a_part_hears_and_publishes(broker, links, peers):
@@ -131,7 +127,7 @@ def test_who_publishes_learns_what_the_broker_answered(broker, links, peers):
 
 
 def test_a_client_has_no_session_and_a_will(broker, links):
-    links(broker.port, Presence).until("")
+    links(broker.port, Echo).until("")
 
     assert "as doorpi-main-front (p5, c1, k20)" in broker.log
     assert "Will message specified (7 bytes) (r1, q1)." in broker.log
@@ -160,9 +156,9 @@ def test_a_wrong_password_is_said_once_and_tried_again_after_a_minute(
     class Hasty(QuickLink):
         refused_s = 0.1
 
-    patient = links(with_proxy.port, Presence, password=Secret("wrong"))
+    patient = links(with_proxy.port, Echo, password=Secret("wrong"))
     patient.until("mqtt.user")
-    hasty = links(guarded.port, Presence, password=Secret("wrong"), kind=Hasty)
+    hasty = links(guarded.port, Echo, password=Secret("wrong"), kind=Hasty)
     wait_for(lambda: guarded.log.count("not authorised") >= 4)
 
     assert "mqtt.user" in hasty.state
@@ -181,7 +177,7 @@ def test_a_refused_topic_is_said_once_and_stops_nothing_else(
     class Hasty(QuickLink):
         refused_s = 0.2
 
-    linked = links(guarded.port, Presence, Echo, password=Secret(PASSWORD), kind=Hasty)
+    linked = links(guarded.port, Echo, password=Secret(PASSWORD), kind=Hasty)
     peer, part = peers(guarded.port, ONLINE, "elsewhere", **login), echo_of(linked)
     part.out += [("elsewhere", "1")]
     linked.until("refused elsewhere")
@@ -241,7 +237,7 @@ def certified(folder: Path, ca: trustme.CA, name: str = "front") -> dict[str, An
 
 def test_tls_with_a_clients_certificate(secure, links, tmp_path):
     broker, ca = secure
-    linked = links(broker.port, Presence, Echo, **certified(tmp_path, ca))
+    linked = links(broker.port, Echo, **certified(tmp_path, ca))
     linked.until("")
 
     echo_of(linked).out += [(f"{DOOR}/event", "x" * 40_000)]
@@ -254,7 +250,7 @@ def test_a_broker_with_another_certificate_is_not_trusted(secure, links, tmp_pat
     broker, _ = secure
     proxy = Proxy(broker.port)
     other = trustme.CA(organization_name="Somebody else's")
-    linked = links(proxy.port, Presence, **certified(tmp_path, other))
+    linked = links(proxy.port, Echo, **certified(tmp_path, other))
 
     assert "TLS" in linked.until("cannot reach")
     time.sleep(0.2)
@@ -265,7 +261,7 @@ def test_a_broker_with_another_certificate_is_not_trusted(secure, links, tmp_pat
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho
 def test_a_broker_of_another_name_is_not_trusted(secure, links, tmp_path):
     broker, ca = secure
-    linked = links(broker.port, Presence, **certified(tmp_path, ca), host="localhost")
+    linked = links(broker.port, Echo, **certified(tmp_path, ca), host="localhost")
 
     assert "mismatch" in linked.until("cannot reach")
 
@@ -304,7 +300,7 @@ def test_a_frozen_link_is_noticed_within_twice_the_keepalive(proxy, links):
     class Watchful(QuickLink):
         keepalive_s, answer_s = 1, 0.5
 
-    linked = links(proxy.port, Presence, kind=Watchful)
+    linked = links(proxy.port, Echo, kind=Watchful)
     linked.until("")
     proxy.is_frozen = True
     began_at = time.monotonic()
@@ -317,7 +313,7 @@ def test_a_frozen_link_is_noticed_within_twice_the_keepalive(proxy, links):
 
 
 def test_a_link_comes_back_after_its_broker(broker, links, peers):
-    linked = links(broker.port, Presence, Echo)
+    linked = links(broker.port, Echo)
     linked.until("")
     broker.stop()
     linked.until("127.0.0.1")
@@ -345,7 +341,7 @@ def test_reconnects_leave_nothing_behind(proxy, links):
     class Steady(QuickLink):
         steady_s = 0.0
 
-    linked = links(proxy.port, Presence, Echo, kind=Steady)
+    linked = links(proxy.port, Echo, kind=Steady)
     linked.until("")
 
     def clients() -> int:
@@ -457,7 +453,7 @@ def test_a_part_that_fails_is_a_trouble_and_stops_no_other(broker, links, peers)
         def step(self) -> float:
             raise ZeroDivisionError
 
-    peer, linked = peers(broker.port, ONLINE), links(broker.port, Broken, Presence)
+    peer, linked = peers(broker.port, ONLINE), links(broker.port, Broken, Online)
     peer.wait(ONLINE, "online")
     linked.until("ZeroDivisionError")
     peer.say(f"{DOOR}/do/ken", b"hello")

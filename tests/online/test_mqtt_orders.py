@@ -300,6 +300,26 @@ def test_an_id_counts_once(desk):
     assert len(desk.linked.asked) == 1
 
 
+def test_a_lockdown_is_not_ended_again_by_an_order_that_comes_again_after_a_restart(
+    desk,
+):
+    people = desk.linked.stores.people
+    people.lock_down("by ken")
+    text = desk.text("lockdown-off", id="1")
+    desk.send(text)
+    assert desk.answers(1)[0]["result"] == "lockdown-off"
+    people.lock_down("by ken")
+
+    desk.linked.stop()
+    desk.linked.start()
+    desk.linked.until("")
+    desk.send(text)
+
+    assert desk.answers(2)[1]["result"] == "duplicate"
+    assert people.locked_down()
+    assert desk.order("lockdown-off")["result"] == "lockdown-off"
+
+
 def test_two_senders_may_use_the_same_id(desk):
     desk.order("lock", id="1")
     desk.order("lock", sender="ken", id="1")

@@ -18,7 +18,6 @@ from doorpi import (
     EventFeed,
     MqttConfig,
     Orders,
-    Presence,
     Reason,
     parse_config,
 )
@@ -30,7 +29,7 @@ from tests.helpers.values import replace
 PAGE = (ROOT / "tests/docs/mqtt.md").read_text("utf-8")
 ROOT_TOPIC = "doorpi/main/front"
 PASSWORD = "only for a test"
-PARTS = Presence, Orders, Announcement, DoorState, EventFeed
+PARTS = DoorState, Orders, Announcement, EventFeed
 
 
 def blocks(kind: str) -> list[str]:
