@@ -968,10 +968,12 @@ def block_words(block: Block) -> str:
     return f"blocked since {block.since:%Y-%m-%d %H:%M} by {printable(block.by, 60)}"
 
 
-def card_name(card: Credential) -> str:
-    """``Ken Sato (04:A1:B2:C3)``, or with the id of a guest pass."""
+def card_name(card: Credential, *others: Credential) -> str:
+    """``Ken Sato (04:A1:B2:C3)``, or with the id of a guest pass; of several cards of
+    one holder with all UIDs."""
     own = f"pass {card.guest_pass.code.id}" if card.guest_pass else "guest pass"
-    return f"{printable(card.holder, 60)} ({format_uid(card.uid) or own})"
+    uids = ", ".join(format_uid(each.uid) or own for each in (card, *others))
+    return f"{printable(card.holder, 60)} ({uids})"
 
 
 def _hours(schedule: Schedule, today: date = date.min) -> str:
@@ -12270,10 +12272,10 @@ AUTHORITIES: Mapping[str, Callable[..., RemoteAuthority]] = {
 
 
 class Refused(Exception):
-    """The owner's wish cannot be fulfilled; the text says why."""
+    """What the owner asked for cannot be done; the text says why."""
 
 
-#: Why a card is denied, as `why` says it; ``_worded`` fills in the names.
+#: Why a card is denied, as `why` says it; ``_answer`` fills in the names.
 REASON_WORDS: Mapping[Reason, str | Callable[[Credential, Circumstances], str]] = {
     Reason.GRANTED: "",
     Reason.LOCKED_DOWN: "no card opens the door; to lift that: doorpi lockdown off",
@@ -12335,15 +12337,6 @@ PASSING = (
 )  # fmt: skip
 
 
-def _worded(
-    reason: Reason, uid: Uid, who: Credential | None, when: Circumstances
-) -> str:
-    words = REASON_WORDS[reason]
-    if callable(words):
-        return words(who, when) if who else ""
-    return words.format(uid=format_uid(uid), who=who, when=when)
-
-
 def _passed_back_words(who: Credential, when: Circumstances) -> str:
     if when.last_moved is None:
         return ""
@@ -12363,11 +12356,11 @@ def _limit(
     verb: str, noun: str, at: datetime | None, day: date | None, when: Circumstances
 ) -> str:
     """``it ended on ...``, or ``its last day was ...``."""
-    if at is None and isinstance(day, datetime):
+    if at:
+        day = _local(when)(at.astimezone(UTC))
+    if isinstance(day, datetime):
         return f"it {verb} on {_day_and_time(day)}"
-    if at is None:
-        return f"its {noun} {day}"
-    return f"it {verb} on {_day_and_time(_local(when)(at.astimezone(UTC)))}"
+    return f"its {noun} {day}"
 
 
 def _switched_off(who: Credential) -> str:
@@ -12457,11 +12450,11 @@ def _local(when: Circumstances) -> Local:
     return when.local or (lambda at: zone.fromutc(at.replace(tzinfo=zone)))
 
 
-def in_one_sentence(
+def answer_in_words(
     uid: Uid, who: Credential | None, when: Circumstances, *, is_now: bool
 ) -> str:
-    """Who is let in or denied, by which rule, and until when or when next."""
-    name = card_name(who) if who else format_uid(uid)
+    """What the door would do, by which rule, and until when or when next:
+    ``would be let in now: granted, without limits.``"""
     then = "" if is_now else f" on {_day_and_time(when.at)}"
     deed = f"be let {'out' if when.is_exit else 'in'}{then or ' now'}"
     if who and who.role is Role.MASTER:
@@ -12470,7 +12463,7 @@ def in_one_sentence(
         deed += f" once it has proven itself ({printable(who.proof)})"
     if not decide(uid, who, when).granted:
         deed = f"be denied{then}"
-    return f"{name} would {deed}: {_answer(uid, who, when)}."
+    return f"would {deed}: {_answer(uid, who, when)}."
 
 
 def _answer(uid: Uid, who: Credential | None, when: Circumstances) -> str:
@@ -12480,7 +12473,12 @@ def _answer(uid: Uid, who: Credential | None, when: Circumstances) -> str:
             return f"{reason}, until {_end_in_words(who, *turn)}"
         ever = "for as long as the settings stay as they are"
         return f"{reason}, {ever if who and who.needs_clock else 'without limits'}"
-    words = f"{reason}, {_worded(reason, uid, who, when)}"
+    why = REASON_WORDS[reason]
+    if isinstance(why, str):
+        why = why.format(uid=format_uid(uid), who=who)
+    else:
+        why = why(who, when) if who else ""
+    words = f"{reason}, {why}"
     if reason is Reason.LOCKED_DOWN:
         return f"{words} (then: {_answer(uid, who, when._replace(locked_down=False))})"
     if turn:
@@ -12531,11 +12529,13 @@ def open_sentence(
     words = open_words(hours, when.at.date())
     if not (in_span and is_now):
         return f"These are open hours: {words}." * in_span
-    bars = (when.locked_down, "lockdown"), (not when.clock_set, "the clock is not set")
-    why = next((word for is_barred, word in bars if is_barred), "")
-    if is_on and not why:
+    why = "no member has come, or somebody has locked it" * (not is_on)
+    if not when.clock_set:
+        why = "the clock is not set"
+    if when.locked_down:
+        why = "lockdown"
+    if not why:
         return f"The door stays unlocked now, in its open hours: {words}."
-    why = why or "no member has come, or somebody has locked it"
     return f"These are open hours ({words}), but the door stays locked: {why}."
 
 
@@ -12547,8 +12547,10 @@ def wall_time(text: str) -> datetime:
     """``today``, ``2026-11-21``, ``2026-11-21 08:00``; local unless it has a zone.
     Raises: ValueError."""
     today = datetime.now().date()  # noqa: DTZ005 -- a local day is meant
-    days = {"today": today, "yesterday": today - timedelta(days=1)}
-    return datetime.fromisoformat(str(days.get(text, text)))
+    for days, word in (-1, "yesterday"), (0, "today"), (1, "tomorrow"):
+        if text == word:
+            text = str(today + timedelta(days=days))
+    return datetime.fromisoformat(text)
 
 
 def time_since(text: str) -> datetime:
@@ -12580,8 +12582,8 @@ def time_at(text: str, now: datetime | None = None) -> datetime:
 
 def end_at(text: str) -> datetime:
     """As ``time_at``, but of a day the end.  Raises: ValueError, OverflowError."""
-    is_day = text in ("today", "tomorrow") or re.fullmatch(r"\d{4}-\d\d-\d\d", text)
-    return time_at(text) + timedelta(seconds=86_399 if is_day else 0)
+    at, is_day = time_at(text), not {":", "T"}.intersection(text)
+    return at + timedelta(seconds=86_399 if is_day else 0)
 
 
 def limit_at(text: str, *, is_end: bool) -> date | None:
@@ -12622,27 +12624,23 @@ def reader_named(config: Config, name: str | None) -> ReaderConfig:
 
 
 class Enquiry:
-    """What the file and the database know of cards, by the authority that the door
-    asks.  What is wrong with the database is in ``troubles``, in words."""
+    """What doorpi.toml and the database know of cards, asked as the door asks.  What is
+    wrong with the database is in ``troubles``, in words."""
 
     def __init__(self, config: Config, store: SqliteStore) -> None:
         self._config = config
         self._store = store
         self.troubles: dict[str, None] = {}
-        self.people = Forgiving(store.people, self._tell)
-        self.events = Forgiving(store.events, self._tell)
+        self.people = Forgiving(store.people, self._report)
+        self.events = Forgiving(store.events, self._report)
 
-    def _tell(self, why: str, _is_write: bool) -> None:
+    def _report(self, why: str, _is_write: bool) -> None:
         self.troubles[why] = None
 
-    def who(self, uid: Uid) -> Credential | None:
-        return self._found(Medium.CHAT if ":" in uid else Medium.CARD, uid)
-
-    def guest(self, code: str) -> Credential | None:
-        """Whose pass it is, by the text in its QR code."""
-        return self._found(Medium.QR, code)
-
-    def _found(self, medium: Medium, text: str) -> Credential | None:
+    def who(self, text: str, medium: Medium | None = None) -> Credential | None:
+        """Whose card or user of the chat it is, or whose pass (Medium.QR), by the text
+        in its code."""
+        medium = medium or (Medium.CHAT if ":" in text else Medium.CARD)
         request = AccessRequest(medium, text, datetime.now(UTC), 0.0, inf)
         key = PassKey(self._store.events.path.with_name(PASS_KEY))
         return LocalList(self._config.cards, self.people, key.read).look_up(request)
@@ -12680,10 +12678,9 @@ class Enquiry:
 
     def entries(self, uid: Uid) -> list[Credential]:
         """The card's entries in the file and the database, blocked or not."""
-        synced = self._store.people.synced.find
         found = [self._config.cards.get(uid), self.people.listed(uid)]
         with contextlib.suppress(StoreError):
-            found.append(synced(uid))
+            found.append(self._store.people.synced.find(uid))
         return [card for card in found if card]
 
     def when(
@@ -12712,7 +12709,7 @@ class Enquiry:
             everybody = self._store.people.everybody()
             yield from (card for card in everybody if card.uid not in file)
         except StoreError as error:
-            self._tell(str(error), False)
+            self.troubles[str(error)] = None
 
     def meant(self, text: str) -> list[Uid]:
         """The cards that ``text`` means: by a UID, on the list or not, or by a holder.
@@ -16228,7 +16225,7 @@ class Telegram:
         ):  # without the name of the person who blocked them
             return self._outcome(f"denied: {reason}")
         if not self._is_ja:
-            words = in_one_sentence(uid, who, when, is_now=True)
+            words = f"you {answer_in_words(uid, who, when, is_now=True)}"
             if not self._is_master(uid):
                 words = re.sub(OWNERS_ADVICE, "", words)
             return self._from_door(words)
@@ -19483,6 +19480,16 @@ def load(args: argparse.Namespace, tables: Collection[str] = ()) -> Config:
         return good.config(path, os.environ, tables)
 
 
+@contextlib.contextmanager
+def opened(
+    args: argparse.Namespace, tables: Collection[str] = ()
+) -> Iterator[tuple[Config, SqliteStore, SystemClock]]:
+    """What ``load`` returns, with the databases and the clock."""
+    config = load(args, tables)
+    with contextlib.closing(make_store(config)) as store:
+        yield config, store, SystemClock()
+
+
 def say(lines: str | Iterable[str]) -> bool:
     """Print the answer of a verb (the door itself logs); False if there is none."""
     line = None
@@ -19831,35 +19838,19 @@ def _follow(
 
 
 def cmd_why(args: argparse.Namespace) -> int:
-    config, clock = load(args), SystemClock()
-    text = " ".join(args.who)
-    with contextlib.closing(make_store(config)) as store:
+    text, code, asked = " ".join(args.who), EX_OK, list[str]()
+    with opened(args) as (config, store, clock):
         enquiry = Enquiry(config, store)
         at = instant_meant(args.at, clock) if args.at else clock.now()
         subjects = [(uid, enquiry.who(uid)) for uid in enquiry.meant(text)]
-        guests = [] if subjects else [enquiry.guest(text)]
+        guests = [] if subjects else [enquiry.who(text, Medium.QR)]
         guests += enquiry.passes(text)
         subjects += [(Uid(""), guest) for guest in guests if guest]
-        for uid, card in subjects:
-            when = enquiry.when(uid, at, clock, card, args.reader)
-            unset = bool(args.at) and not when.clock_set
-            when = when._replace(clock_set=when.clock_set or unset)
-            if args.json:
-                say(json.dumps(why_json(uid, card, when)))
-                continue
-            known, is_now = (config.open_hours, enquiry.events, when), args.at is None
-            line = in_one_sentence(uid, card, when, is_now=is_now)
-            line = f"{line} {open_sentence(*known, is_now=is_now)}".rstrip()
-            if card and card.needs_clock and unset:
-                line += " This assumes that the clock is set by then; it is not now."
-            say(line)
-        medium, code, asked = Medium.CARD if subjects else Medium.QR, EX_OK, list[str]()
+        say(_answers(subjects, config, enquiry, clock, at, args))
         if not any(who for _, who in subjects):
+            medium = Medium.CARD if subjects else Medium.QR
             asked = _would_be_asked(config, clock, medium, text, args.ask)
-        if args.json:
-            complain(*asked)
-        else:
-            say(asked)
+        complain(*asked) if args.json else say(asked)
         if not subjects and not asked:
             words, is_uid = enquiry.nobody(text)
             complain(words)
@@ -19867,6 +19858,33 @@ def cmd_why(args: argparse.Namespace) -> int:
     for trouble in enquiry.troubles:
         complain(f"database: {trouble}; {NOT_CONSIDERED}")
     return code
+
+
+def _answers(
+    subjects: Iterable[tuple[Uid, Credential | None]],
+    config: Config,
+    enquiry: Enquiry,
+    clock: Clock,
+    at: datetime,
+    args: argparse.Namespace,
+) -> Iterator[str]:
+    """JSON for each card; or sentences, one for all cards of a holder that agree."""
+    agreed, is_now = defaultdict[Any, list[Credential]](list), args.at is None
+    for uid, card in subjects:
+        when = enquiry.when(uid, at, clock, card, args.reader)
+        then = when._replace(clock_set=when.clock_set or not is_now)
+        if args.json:
+            yield json.dumps(why_json(uid, card, then))
+            continue
+        hours = open_sentence(config.open_hours, enquiry.events, then, is_now=is_now)
+        words = f"{answer_in_words(uid, card, then, is_now=is_now)} {hours}".rstrip()
+        if card and card.needs_clock and then != when:
+            words += " This assumes that the clock is set by then; it is not now."
+        card = card or Credential(uid, "")
+        agreed[card.holder, words].append(card)
+    for (holder, words), cards in agreed.items():
+        name = card_name(*cards) if holder else format_uid(cards[0].uid)
+        yield f"{name} {words}"
 
 
 def _would_be_asked(

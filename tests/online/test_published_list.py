@@ -349,7 +349,7 @@ def test_the_owner_sees_where_an_entry_is_from(taker, context):
     uid = doorpi.Uid(person(1)["uid"])
     card = context.people.find(uid)
 
-    sentence = doorpi.in_one_sentence(
+    sentence = doorpi.answer_in_words(
         uid, card, doorpi.Circumstances(NOON), is_now=True
     )
     assert "switched off on the published list" in sentence

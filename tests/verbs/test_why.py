@@ -25,8 +25,10 @@ from doorpi import (
     Schedule,
     Span,
     Uid,
+    answer_in_words,
+    card_name,
     decide,
-    in_one_sentence,
+    format_uid,
     main,
     next_turn,
     parse_limit,
@@ -49,6 +51,12 @@ def hours(*spans: str, closed: tuple[date, ...] = ()) -> Schedule:
 
 
 # -- one sentence
+
+
+def sentence_about(uid, who, when, *, is_now=True) -> str:
+    name = card_name(who) if who else format_uid(uid)
+    return f"{name} {answer_in_words(uid, who, when, is_now=is_now)}"
+
 
 SCHEDULES = {
     "office": replace(
@@ -264,12 +272,12 @@ def test_one_sentence_says_which_rule_decides_and_until_when(changes, around, se
     who = None if changes is None else card_of(**changes)
     when = Circumstances(**{"at": NOON, "schedules": SCHEDULES} | around)
 
-    assert in_one_sentence(KEN, who, when, is_now=True) == sentence
+    assert sentence_about(KEN, who, when) == sentence
     assert decide(KEN, who, when).reason in sentence
 
 
 def test_why_says_that_a_phone_cannot_be_listed():
-    assert in_one_sentence(PHONE, None, Circumstances(at=NOON), is_now=True) == (
+    assert sentence_about(PHONE, None, Circumstances(at=NOON)) == (
         "08:11:22:33 would be denied: random-uid, it shows a different, random UID at each tap, as"
         " phones do, so it cannot be put on a list."
     )
@@ -287,7 +295,7 @@ THEN = [
 def test_sentence_names_another_time(changes, sentence):
     when = Circumstances(at=NOON)
 
-    assert in_one_sentence(KEN, card_of(**changes), when, is_now=False) == sentence
+    assert sentence_about(KEN, card_of(**changes), when, is_now=False) == sentence
 
 
 def test_every_reason_has_a_row_of_words_and_a_sentence_here():
@@ -465,20 +473,22 @@ def test_a_time_months_ahead_is_wall_time_on_both_sides_of_daylight_saving(
     ]
 
 
-def test_each_card_of_a_holder_gets_a_sentence_and_the_file_decides(why, store):
-    for uid in (STRANGER, KEN):
-        card = card_of(uid, "ken sato", enabled=False, source=Origin.DB)
+def test_cards_of_a_holder_that_agree_share_a_sentence(why, store):
+    third = Uid("01020304")
+    for uid, holder, enabled in (STRANGER, "ken sato", False), (third, "Ken Sato", True):
+        card = card_of(uid, holder, enabled=enabled, source=Origin.DB)
         store.people.add_card(card, NOON)
 
     lines = why("Ken Sato")
 
     assert lines == [
-        KEN_IN,
+        KEN_IN.replace(")", ", 01:02:03:04)"),
         (
             "ken sato (04:FF:EE:DD:CC:BB:AA) would be denied: not-enabled, it is switched"
             " off; to let it in: doorpi allow NAME --uid 04:FF:EE:DD:CC:BB:AA."
         ),
     ]
+    assert len(why("Ken Sato", "--json")) == 3
 
 
 def test_a_reader_may_be_named(why, path):
@@ -666,7 +676,7 @@ def test_last_day_ends_if_its_midnight_is_skipped():
 
     assert then.at == datetime(2024, 3, 10, 1, tzinfo=havana)
     assert reason is Reason.EXPIRED
-    assert in_one_sentence(KEN, card, when, is_now=True) == (
+    assert sentence_about(KEN, card, when) == (
         f"{KEN_IS} let in now: granted, until the end of Sat 2024-03-09 (its last day)."
     )
 
@@ -678,7 +688,7 @@ def test_passback_names_the_hour_that_the_clock_showed():
     at = datetime(2027, 3, 28, 1, 1, tzinfo=UTC).astimezone(berlin)
     when = Circumstances(at=at, last_moved=moved, passback_s=600.0)
 
-    assert in_one_sentence(KEN, card_of(), when, is_now=True) == (
+    assert sentence_about(KEN, card_of(), when) == (
         f"{KEN_IS} denied: passback, it moved the lock at 01:58:00 and must wait 600 s;"
         " next possible on Sun 2027-03-28 at 03:08."
     )
