@@ -12793,6 +12793,15 @@ def last_unknown_card(
     return last, found[last]
 
 
+GIVEN = ("valid_from", "valid_until", "schedule")  # the limits that `allow` sets
+
+
+def blocks_on(people: SqlitePeople, card: Credential) -> list[Block]:
+    """The blocks on the card and on its holder."""
+    mine = card.uid, folded(card.holder)
+    return [b for b in people.blocks() if (b.uid or folded(b.holder)) in mine]
+
+
 def allow_card(
     people: SqlitePeople, config: Config, card: Credential, at: datetime
 ) -> tuple[Credential, Credential | None, list[Block]]:
@@ -12804,10 +12813,8 @@ def allow_card(
     uid, name = format_uid(card.uid), folded(card.holder)
     if is_random(card.uid):
         raise Refused(f"{uid}: {RANDOM_WORDS}")
-    blocks = people.blocks()
-    lift = [b for b in blocks if (b.uid or folded(b.holder)) in (card.uid, name)]
-    given = ("valid_from", "valid_until", "schedule")
-    limits = {key: value for key in given if (value := getattr(card, key))}
+    lift = blocks_on(people, card)
+    limits = {key: value for key in GIVEN if (value := getattr(card, key))}
     if above := config.cards.get(card.uid) or people.published(card.uid):
         is_same = name == folded(above.holder)
         if not (lift and is_same) or limits:
@@ -12828,25 +12835,18 @@ def allow_card(
         card = was._replace(holder=card.holder, enabled=True, **limits)
     else:
         others = chain(config.cards.values(), people.cards())
-        card = _like_their_others(card, others)
+        card = card._replace(**(limits or _shared_limits(name, others)))
     if why := _never_works(card, config, at):
         raise Refused(why)
     people.change_cards([card], [], at, lift=lift)
     return card, was, lift
 
 
-def _like_their_others(card: Credential, cards: Iterable[Credential]) -> Credential:
-    """``card``; without dates and hours it gets those of its holder's other ``cards``,
-    if these agree."""
-    limits, name = (
-        attrgetter("valid_from", "valid_until", "schedule"),
-        folded(card.holder),
-    )
+def _shared_limits(name: str, cards: Iterable[Credential]) -> dict[str, Any]:
+    """The limits of the cards of the holder with this folded name, if these agree."""
+    limits = attrgetter(*GIVEN)
     theirs = {limits(each) for each in cards if folded(each.holder) == name}
-    if any(limits(card)) or len(theirs) != 1:
-        return card
-    first, last, schedule = theirs.pop()
-    return card._replace(valid_from=first, valid_until=last, schedule=schedule)
+    return dict(zip(GIVEN, theirs.pop(), strict=True)) if len(theirs) == 1 else {}
 
 
 def _never_works(card: Credential, config: Config, now: datetime) -> str:
@@ -12860,7 +12860,7 @@ def _never_works(card: Credential, config: Config, now: datetime) -> str:
         return f"{words} has passed: the card would never work; give a later --until"
     if first and begins_at(first) >= ends_at(until):
         return f"the card is valid from {limit_words(first)}, which is after {words}"
-    if not card.proof and config.proof.uid_only == "refuse":
+    if card.is_card and not card.proof and config.proof.uid_only == "refuse":
         return f"{REASON_WORDS[Reason.NO_PROOF]}: doorpi issue gives out a secure card"
     return ""
 
@@ -13016,9 +13016,10 @@ def card_to_issue(
         valid_until=args.until or old.valid_until,
         schedule=args.schedule or old.schedule,
     )
-    why = _never_works(card, config, now)
-    if why or not card.holder:
-        raise Refused(why or 'whose card is it? doorpi issue "Ken Sato"')
+    if not card.holder:
+        raise Refused('whose card is it? doorpi issue "Ken Sato"')
+    if why := _never_works(card._replace(uid=Uid("")), config, now):  # the new one
+        raise Refused(why)
     return card
 
 
@@ -13210,34 +13211,27 @@ def _check_people(content: bytes) -> None:
         raise Refused("its list of people is of a newer version of DoorPi")
 
 
-def make_backup(
-    path: Path, config: Config, at: datetime, *, with_secrets: bool
-) -> Callable[[SqliteStore], Backup]:
-    """Read what only root may read; what is returned reads the databases, as the
-    service's user.  Raises: Refused, ConfigError."""
-    text, files = read_settings(path), dict[str, str]()
-    named = NamedFiles(path, os.environ)
+def texts_of(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
+    """The content of each file that can be read, by its name."""
+    texts = dict[str, str]()
+    for name, path in files:
+        with contextlib.suppress(OSError, UnicodeError):
+            texts[name] = text_of(path)
+    return texts
+
+
+def files_named(config: Config, path: Path) -> Iterator[tuple[str, str, Path]]:
+    """Each key of the settings ``path`` that names a file, the name, and the file."""
+    files = NamedFiles(path, os.environ)
     for key, value in settings_of(config).items():
-        name = named.name(key.rpartition(".")[2], value)
-        if name and (with_secrets or key.endswith(PUBLIC_FILES)):
-            with contextlib.suppress(OSError, UnicodeError):
-                files[name] = text_of(named.place(name))
-    text = text if with_secrets else without_secrets(text)
+        if name := files.name(key.rpartition(".")[2], value):
+            yield key, name, files.place(name)
 
-    def finish(store: SqliteStore) -> Backup:
-        folder, state = store.events.path.parent, dict[str, str]()
-        keys = folder / PASS_KEY, folder / LIST_KEY
-        for file in sorted([*folder.glob("*.words"), *keys]):
-            with contextlib.suppress(OSError, UnicodeError):
-                state |= {file.name: text_of(file)} if with_secrets else {}
-        people = store.people.content() if store.people.exists() else b""
-        heads = {name: store.events.head(name) for name in CHAINED}
-        return Backup(
-            __version__, utc_text(at), text, base64.b64encode(people).decode(),
-            heads, files, state,
-        )  # fmt: skip
 
-    return finish
+def state_secrets(folder: Path) -> dict[str, str]:
+    """The content of the files with secrets in the folder of the state."""
+    files = [*sorted(folder.glob("*.words")), folder / PASS_KEY, folder / LIST_KEY]
+    return texts_of((file.name, file) for file in files)
 
 
 def put_back(backup: Backup, path: Path) -> None:
@@ -13253,28 +13247,25 @@ def put_back(backup: Backup, path: Path) -> None:
             (path.parent / name).chmod(owner.st_mode & 0o640)
 
 
-def is_blank_log(path: Path) -> bool:
-    """Whether a door has made the log, as on a new Pi, and nobody has come yet."""
-    try:
-        with _read_only(path) as db:
-            return not db.execute("SELECT 1 FROM events").fetchone()
-    except TROUBLES:
-        return False
+def state_in_use(folder: Path) -> list[str]:
+    """The databases of a door that is in use.  One that has only been started, as on a
+    new Pi, has an empty log."""
+    found = [name for name in ("cards.db", "doorpi.db") if file_at(folder / name)]
+    if found == ["doorpi.db"]:
+        with contextlib.suppress(*TROUBLES), _read_only(folder / "doorpi.db") as db:
+            if not db.execute("SELECT 1 FROM events").fetchone():
+                return []
+    return found
 
 
-def secure_cards(folder: Path) -> list[Credential]:
-    """Those that the list here knows, if it can be read."""
-    with (
-        contextlib.suppress(StoreError),
-        contextlib.closing(SqliteStore(folder / "doorpi.db")) as store,
-    ):
-        return [card for card in store.people.cards() if card.proof]
-    return []
-
-
-def put_state_back(backup: Backup, folder: Path) -> None:
-    """The list of people and the secrets of the state.  Raises: OSError."""
+def put_state_back(backup: Backup, folder: Path) -> list[Credential]:
+    """The list of people and the secrets of the state.  Returns the secure cards of the
+    list that was there, if it could be read.  Raises: OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    secure = list[Credential]()
+    store = SqliteStore(folder / "doorpi.db")
+    with contextlib.suppress(StoreError), contextlib.closing(store):
+        secure = [card for card in store.people.cards() if card.proof]
     for name, text in backup.state.items():
         write_whole(folder / name, text)
     if backup.people:
@@ -13282,6 +13273,7 @@ def put_state_back(backup: Backup, folder: Path) -> None:
         for name in (*old, "cards.copy"):
             (folder / name).unlink(missing_ok=True)
         write_whole(folder / "cards.db", base64.b64decode(backup.people))
+    return secure
 
 
 # -- the log
@@ -19481,7 +19473,7 @@ def load(args: argparse.Namespace, tables: Collection[str] = ()) -> Config:
 
 
 @contextlib.contextmanager
-def opened(
+def load_with_store(
     args: argparse.Namespace, tables: Collection[str] = ()
 ) -> Iterator[tuple[Config, SqliteStore, SystemClock]]:
     """What ``load`` returns, with the databases and the clock."""
@@ -19754,8 +19746,7 @@ def cmd_log(args: argparse.Namespace) -> int:
     if len(ways) > 1:
         complain(f"--{' and --'.join(ways)} do not go together")
         return EX_USAGE
-    config = load(args)
-    with contextlib.closing(make_store(config)) as store:
+    with load_with_store(args) as (config, store, clock):
         if args.verify and (store.events.exists() or store.people.lost()):
             return _verify(store)
         lines = functools.partial(
@@ -19768,7 +19759,7 @@ def cmd_log(args: argparse.Namespace) -> int:
         if args.csv:
             say(f"\ufeff{csv_line(LOG_FIELDS)}")
         if args.follow:
-            tail = LogTail(store.events, sought, SystemClock(), config.lock.confirm_s)
+            tail = LogTail(store.events, sought, clock, config.lock.confirm_s)
             _follow(tail, lines, args.since)
             return EX_OK
         until, since = datetime.now().astimezone(), args.since
@@ -19783,13 +19774,12 @@ def cmd_log(args: argparse.Namespace) -> int:
 
 
 def cmd_present(args: argparse.Namespace) -> int:
-    config, clock = load(args), SystemClock()
-    if not tells_ways(config):
-        raise Refused(
-            "this door does not know who is in: that takes a [[reader]] with"
-            ' direction = "in" and one with direction = "out"'
-        )
-    with contextlib.closing(make_store(config)) as store:
+    with load_with_store(args) as (config, store, clock):
+        if not tells_ways(config):
+            raise Refused(
+                "this door does not know who is in: that takes a [[reader]] with"
+                ' direction = "in" and one with direction = "out"'
+            )
         people = people_inside(store.events) if store.events.exists() else []
     if args.json:
         say(map(json.dumps, people))
@@ -19839,7 +19829,7 @@ def _follow(
 
 def cmd_why(args: argparse.Namespace) -> int:
     text, code, asked = " ".join(args.who), EX_OK, list[str]()
-    with opened(args) as (config, store, clock):
+    with load_with_store(args) as (config, store, clock):
         enquiry = Enquiry(config, store)
         at = instant_meant(args.at, clock) if args.at else clock.now()
         subjects = [(uid, enquiry.who(uid)) for uid in enquiry.meant(text)]
@@ -20116,8 +20106,8 @@ def cmd_tap(args: argparse.Namespace) -> None:
 
 
 def cmd_people(args: argparse.Namespace) -> None:
-    config, clock, order = load(args), SystemClock(), attrgetter("holder", "uid")
-    with contextlib.closing(make_store(config)) as store:
+    order = attrgetter("holder", "uid")
+    with load_with_store(args) as (config, store, clock):
         file = (stricter(c, store.people.find(c.uid)) for c in config.cards.values())
         in_file = sorted(filter(None, file), key=order)
         everybody = store.people.everybody()
@@ -20142,15 +20132,15 @@ def cmd_people(args: argparse.Namespace) -> None:
 
 
 def cmd_allow(args: argparse.Namespace) -> int:
-    config, clock = load(args), SystemClock()
-    at, notes, presented = clock.now(), list[str](), ""
-    if args.chat:
-        if args.uid:
-            complain("--chat makes a link for somebody; it takes no --uid")
-            return EX_USAGE
-        _invite(args, config, clock)
-        return EX_OK
-    with contextlib.closing(make_store(config)) as store:
+    if args.chat and args.uid:
+        complain("--chat makes a link for somebody; it takes no --uid")
+        return EX_USAGE
+    notes, presented = list[str](), ""
+    with load_with_store(args) as (config, store, clock):
+        at = clock.now()
+        if args.chat:
+            _invite(args, config, clock)
+            return EX_OK
         if args.uid:
             uid = parse_listed(args.uid)
             notes += [f"{args.uid}: {NUMBER_WORDS}"] * is_number(args.uid)
@@ -20214,8 +20204,8 @@ def _invite(args: argparse.Namespace, config: Config, clock: Clock) -> None:
 
 
 def cmd_revoke(args: argparse.Namespace) -> None:
-    config, at = load(args), SystemClock().now()
-    with contextlib.closing(make_store(config)) as store:
+    with load_with_store(args) as (config, store, clock):
+        at = clock.now()
         try:
             enquiry = Enquiry(config, store)
             blocks, lines = revoke_cards(args.whom, enquiry, store, at, _asking_user())
@@ -20228,13 +20218,8 @@ def cmd_revoke(args: argparse.Namespace) -> None:
 
 
 def cmd_forget(args: argparse.Namespace) -> int:
-    config, clock, path = (
-        load(args),
-        SystemClock(),
-        find_config(args.config, os.environ),
-    )
-    folder = Path(config.door.state_dir)
-    with contextlib.closing(make_store(config)) as store:
+    with load_with_store(args) as (config, store, clock):
+        path, folder = find_config(args.config, os.environ), store.events.path.parent
         enquiry = Enquiry(config, store)
         names, others, uids = person_to_forget(args.holder, enquiry, store)
         numbers = [form for uid in uids for form in (uid, format_uid(uid))]
@@ -20296,8 +20281,8 @@ def _say_forgotten(
 
 
 def cmd_lockdown(args: argparse.Namespace) -> None:
-    config, at = load(args), SystemClock().now()
-    with contextlib.closing(make_store(config)) as store:
+    with load_with_store(args) as (_, store, clock):
+        at = clock.now()
         was = Forgiving(store.people, _warn_of_store).locked_down()
         wanted = args.state == "on"
         if was is not wanted:  # None: a running door may know of one that was lost
@@ -20475,8 +20460,7 @@ def _back_up_keys(proof: ProofConfig, store: SqliteStore) -> None:
 
 def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
     """Make the running door issue or wipe the next card that is presented."""
-    config, clock = load(args, ("proof",)), SystemClock()
-    with contextlib.closing(make_store(config)) as store:
+    with load_with_store(args, ("proof",)) as (config, store, clock):
         if not (config.proof.door_key.text and config.proof.issuer_key.text):
             words = "this needs the door_key and the issuer_key of [proof]"
             raise Refused(f"{words}; see: doorpi keys check")
@@ -20504,26 +20488,40 @@ def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
 
 
 def cmd_backup(args: argparse.Namespace) -> None:
-    path, at = find_config(args.config, os.environ), SystemClock().now()
+    path, whole = find_config(args.config, os.environ), args.with_secrets
+    at = utc_text(SystemClock().now())
     try:
-        tables = DOOR_TABLES if args.with_secrets else ()  # keys may be root's alone
-        config = read_config(path, os.environ, tables)
-        finish = make_backup(path, config, at, with_secrets=args.with_secrets)
-        output = open_output(args.file)  # before root becomes the service's user
+        # Read as root, and opened, before root becomes the service's user.
+        config = read_config(path, os.environ, DOOR_TABLES if whole else ())
+        text = read_settings(path)
+        settings = text if whole else without_secrets(text)
+        files = texts_of(
+            (name, file)
+            for key, name, file in files_named(config, path)
+            if whole or key.endswith(PUBLIC_FILES)
+        )
+        output = open_output(args.file)
         if args.file != "-":
             Path(args.file).chmod(0o600)
     except OSError as error:
         raise Refused(f"{args.file}: {error.strerror}") from None
-    become_owner(Path(config.door.state_dir))
+    folder = Path(config.door.state_dir)
+    become_owner(folder)
     with output as file, contextlib.closing(make_store(config)) as store:
-        text = json.dumps(finish(store)._asdict(), indent=1, ensure_ascii=False)
+        people = store.people.content() if store.people.exists() else b""
+        backup = Backup(
+            __version__, at, settings, base64.b64encode(people).decode(),
+            {name: store.events.head(name) for name in CHAINED}, files,
+            state_secrets(folder) if whole else {},
+        )  # fmt: skip
+        text = json.dumps(backup._asdict(), indent=1, ensure_ascii=False)
         file.write(f"{text}\n".encode())
         file.flush()
         if args.file != "-":
             os.fsync(file.fileno())
         if store.events.exists():
-            store.events.keep(Notes({NoteKey.BACKUP: utc_text(at)}))
-    secrets = "with" if args.with_secrets else "without"
+            store.events.keep(Notes({NoteKey.BACKUP: at}))
+    secrets = "with" if whole else "without"
     complain(f"{args.file}: settings and people, {secrets} keys; keep it off this Pi")
 
 
@@ -20535,15 +20533,12 @@ def cmd_restore(args: argparse.Namespace) -> None:
         folder = Path(config.door.state_dir)
         if is_running(folder):
             raise Refused("the door is running: sudo systemctl stop doorpi")
-        found = [n for n in ("cards.db", "doorpi.db") if file_at(folder / n)]
-        is_new = found == ["doorpi.db"] and is_blank_log(folder / "doorpi.db")
-        if found and not (is_new or args.replace):
+        if (found := state_in_use(folder)) and not args.replace:
             words = f"{folder} has {' and '.join(found)}: not a new Pi"
             raise Refused(f"{words}; to replace its settings and people: --replace")
         put_back(backup, path)
         become_owner(folder)
-        secure = secure_cards(folder)
-        put_state_back(backup, folder)
+        secure = put_state_back(backup, folder)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise Refused(f"{args.file}: {why}") from None
@@ -20557,23 +20552,16 @@ def cmd_restore(args: argparse.Namespace) -> None:
             ) for old in secure
         ], [], at)  # fmt: skip
         store.events.keep(Notes({NoteKey.BACKUP: utc_text(at)}))
-        (row, mark), people = backup.log["events"], len(cards)
+        row, mark = backup.log["events"]
         words = f"restored from a backup of {backup.at}, whose log ended with row {row}"
         _log_change(store, at, Change.IMPORT, f"{words} ({mark[:16] or 'none'})")
-    say(f"{path} and {counted(people, 'card')} of the list: {words}")
-    missing = [*_examples(config), *_missing_files(config, path)]
-    say(f"to be put in: {each}" for each in missing)
+    say(f"{path} and {counted(len(cards), 'card')} of the list: {words}")
+    named = files_named(config, path)
+    missing = (f"{key}: {file}" for key, _, file in named if not file.exists())
+    say(f"to be put in: {each}" for each in (*_examples(config), *missing))
     if config.proof.door_key:
         say("a card that became a secure one later opens by its number: issue it again")
     say("then: sudo doorpi check; sudo systemctl restart doorpi")
-
-
-def _missing_files(config: Config, path: Path) -> Iterator[str]:
-    named = NamedFiles(path, os.environ)
-    for key, value in settings_of(config).items():
-        name = named.name(key.rpartition(".")[2], value)
-        if name and not named.place(name).exists():
-            yield f"{key}: {named.place(name)}"
 
 
 def cmd_pass(args: argparse.Namespace) -> int:
@@ -20590,10 +20578,18 @@ def cmd_pass(args: argparse.Namespace) -> int:
         output = open_output(args.png or args.svg or "-")
     except OSError as error:
         raise Refused(f"{args.png or args.svg}: {error.strerror}") from None
-    config, clock = load(args), SystemClock()
-    with output as file, contextlib.closing(make_store(config)) as store:
+    with output as file, load_with_store(args) as (config, store, clock):
         if args.list:
-            _say_passes(store, clock.now())
+            passes = store.people.passes() if store.people.exists() else []
+            rows = [
+                (
+                    each.code.id,
+                    printable(each.holder, 60),
+                    pass_words(each, clock.now()),
+                )
+                for each in passes
+            ]
+            say(in_columns(rows) if rows else "no passes")
         elif args.revoke:
             _revoke_pass(store, args.revoke, clock.now())
         else:
@@ -20607,24 +20603,23 @@ def _wanted_pass(
     """A new pass as the owner wants it.  Raises: Refused."""
     at, ends = clock.now(), instant_meant(args.until, clock)
     starts = instant_meant(args.begin, clock) if args.begin else None
+    until = f"--until {ends:%Y-%m-%d %H:%M}"
     if ends <= (starts or at):
         words = f"before --from {starts:%Y-%m-%d %H:%M}" if starts else "in the past"
-        raise Refused(f"--until {ends:%Y-%m-%d %H:%M} is {words}")
+        raise Refused(f"{until} is {words}")
     if ends.year > LAST_YEAR:
-        raise Refused(
-            f"--until {ends:%Y-%m-%d}: a pass may end in {LAST_YEAR} or before"
-        )
-    if args.schedule and args.schedule not in config.schedules:
-        hint = did_you_mean(args.schedule, config.schedules)
-        raise Refused(f"no [[schedule]] is called {args.schedule!r}{hint}")
+        raise Refused(f"{until}: a pass may end in {LAST_YEAR} or before")
     code = PassCode(base64.b32encode(os.urandom(5)).decode(), ends, args.once)
-    return GuestPass(code, args.holder, at, _asking_user(), starts, args.schedule)
+    made = GuestPass(code, args.holder, at, _asking_user(), starts, args.schedule)
+    if why := _never_works(guest_of(code, made), config, at):
+        raise Refused(why)
+    return made
 
 
 def _make_pass(
     args: argparse.Namespace, made: GuestPass, store: SqliteStore, output: IO[bytes]
 ) -> None:
-    at, code = made.made_at, made.code
+    at, code, guest = made.made_at, made.code, guest_of(made.code, made)
     path = store.events.path.with_name(PASS_KEY)
     try:
         picture = pass_picture(sign_pass(code, PassKey(path).make()), args)
@@ -20634,13 +20629,11 @@ def _make_pass(
         raise Refused(
             f"{error}; no pass was made: use --text, or sudo apt install python3-segno"
         ) from None
-    name = folded(made.holder)
-    lift = [b for b in store.people.blocks() if not b.uid and folded(b.holder) == name]
     store.people.put_pass(made, forget_before=at - timedelta(days=30))
-    if lift:
+    if lift := blocks_on(store.people, guest):
         store.people.change_cards([], [], at, lift=lift)
-    words, whose = pass_words(made, at), [guest_of(code, made)]
-    _log_change(store, at, Change.ALLOW, f"guest pass {code.id}: {words}", whose)
+    words = pass_words(made, at)
+    _log_change(store, at, Change.ALLOW, f"guest pass {code.id}: {words}", [guest])
     output.write(picture)
     sys.stdout.flush()
     complain(
@@ -20654,23 +20647,14 @@ def _revoke_pass(store: SqliteStore, text: str, at: datetime) -> None:
     found = store.people.find_pass(text.strip().upper())
     if found is None:
         raise Refused(f"there is no pass {text!r}; see: doorpi pass --list")
-    name = printable(found.holder)
+    words = f"pass {found.code.id} of {printable(found.holder)}"
     if found.revoked_at:
-        say(f"pass {found.code.id} of {name} was revoked before")
+        say(f"{words} was revoked before")
         return
     store.people.put_pass(found._replace(revoked_at=at), at - timedelta(days=30))
-    words, whose = f"guest pass {found.code.id}", [guest_of(found.code, found)]
-    _log_change(store, at, Change.REVOKE, words, whose)
-    say(f"pass {found.code.id} of {name} is revoked; it opens no more")
-
-
-def _say_passes(store: SqliteStore, at: datetime) -> None:
-    passes = store.people.passes() if store.people.exists() else []
-    rows = [
-        (each.code.id, printable(each.holder, 60), pass_words(each, at))
-        for each in passes
-    ]
-    say(in_columns(rows) if rows else "no passes")
+    whose = [guest_of(found.code, found)]
+    _log_change(store, at, Change.REVOKE, f"guest pass {found.code.id}", whose)
+    say(f"{words} is revoked; it opens no more")
 
 
 def open_output(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
@@ -20722,9 +20706,6 @@ def _log_change(
     event = change_event(at, what, "command", detail, whose)
     Forgiving(store.events, _warn_of_store).record(event)
     complain(*_not_kept(store.events.path.parent))
-
-
-# -- what happened, and what would
 
 
 ################################################################################

@@ -475,10 +475,7 @@ def test_a_button_is_for_whom_it_was_made(room):
 
 
 def test_why_says_whether_somebody_may_enter(room):
-    assert (
-        "you would be let in now: granted"
-        in room.hear(KEN, "/why")[0]
-    )
+    assert "you would be let in now: granted" in room.hear(KEN, "/why")[0]
     answer = room.hear(NIGHT, "/why")[0]
     assert "not-permitted-at-this-time" in answer
     assert re.search(r"next possible on Mon \d{4}-\d\d-\d\d at 03:00", answer)

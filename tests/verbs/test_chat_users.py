@@ -93,12 +93,9 @@ def test_why_knows_them(verb, text, sentence):
 def test_why_tells_of_a_person_by_each_identifier(verb):
     verb("allow", "Ken Sato", "--uid", USER)
 
-    lines = verb("why", "ken sato").out
+    (line,) = verb("why", "ken sato").out
 
-    assert [line.split(")")[0] for line in lines] == [
-        "Ken Sato (04:A9:3C:71:5E:D2:84",
-        f"Ken Sato ({USER}",
-    ]
+    assert line.startswith(f"Ken Sato (04:A9:3C:71:5E:D2:84, {USER}) would be let in")
 
 
 @pytest.mark.parametrize("whom", [USER, "Ken Sato"])

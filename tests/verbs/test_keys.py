@@ -248,7 +248,11 @@ def test_issue_gives_the_order_and_shows_the_steps(verb, folder, monkeypatch):
     assert order.good_until - order.arrived == 60.0
 
 
-def test_issue_takes_over_the_card_that_it_replaces(verb, folder, monkeypatch, store):
+def test_issue_takes_over_the_card_that_it_replaces(
+    verb, folder, monkeypatch, store, path
+):
+    """Also after the migration, when the old one opens no more."""
+    path.write_text(CONFIG.replace("[proof]", '[proof]\nuid_only = "refuse"'))
     verb("keys", "new")
     until = NOON.date().replace(year=2099)
     old = card_of("0A0B0C0D", "Mika Mori", valid_until=until, schedule="office-hours")
@@ -259,6 +263,9 @@ def test_issue_takes_over_the_card_that_it_replaces(verb, folder, monkeypatch, s
     assert (card.holder, card.valid_until, card.schedule, card.uid) == (
         "Mika Mori", until, "office-hours", "0A0B0C0D",
     )  # fmt: skip
+
+    _, order = wish(verb, monkeypatch, "issue", "Jo Guest")
+    assert doorpi.read_order(order)[1].holder == "Jo Guest"
 
     _, order = wish(verb, monkeypatch, "issue", "Mika M.", "--replace", "0A:0B:0C:0D")
     assert doorpi.read_order(order)[1].holder == "Mika M."

@@ -475,7 +475,10 @@ def test_a_time_months_ahead_is_wall_time_on_both_sides_of_daylight_saving(
 
 def test_cards_of_a_holder_that_agree_share_a_sentence(why, store):
     third = Uid("01020304")
-    for uid, holder, enabled in (STRANGER, "ken sato", False), (third, "Ken Sato", True):
+    for uid, holder, enabled in (
+        (STRANGER, "ken sato", False),
+        (third, "Ken Sato", True),
+    ):
         card = card_of(uid, holder, enabled=enabled, source=Origin.DB)
         store.people.add_card(card, NOON)
 
