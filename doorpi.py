@@ -5940,11 +5940,11 @@ class HttpError(Exception):
 
 
 class HttpNotSent(HttpError):
-    """Nothing of the request has left: no name, no connection, no TLS, no time."""
+    """Nothing was sent: no address, no connection, no TLS or no time."""
 
 
 class HttpMaybeSent(HttpError):
-    """The request left, but no complete answer came: it may have had its effect."""
+    """The request was sent, but no complete answer came: it may have had its effect."""
 
 
 class HttpUnreadable(HttpError):
@@ -5963,10 +5963,10 @@ class BoundedSocket(socket.socket):
     clock: Clock
     by = send_by = -inf  # deadlines of the current request, monotonic
     room = 0  # how many more bytes its answer may have
-    has_left = False  # a byte of the request
+    has_left = False  # a byte of the current request was sent
     idle_since = -inf
     has_served = False
-    was_open = False  # or being opened, before the current request began
+    was_open = False  # or was being opened, before the current request began
 
     def __init__(self, family: int, kind: int, protocol: int) -> None:
         super().__init__(family, kind, protocol)
@@ -6015,7 +6015,7 @@ class BoundedSocket(socket.socket):
 class DialAttempt:
     """One attempt to open a connection, on a thread of its own: name, TCP, TLS.
 
-    Once it is ``done`` it has a ``socket`` or a ``failure``.  `doctor` reads the rest:
+    Once it is ``done`` it has a ``socket`` or an ``error``.  `doctor` reads the rest:
     the current ``step``, how long each took, which addresses failed, the certificate.
     """
 
@@ -6023,29 +6023,30 @@ class DialAttempt:
         self._dialer = dialer
         self.done = threading.Event()
         self.socket: BoundedSocket | None = None
-        self.failure = f"cannot reach {dialer.host}: no answer yet"
         self.error: Exception | None = None
         self.step, self._step_began_at = "trust", time.monotonic()
         self.took_s: dict[str, float] = {}
         self.unanswered: dict[str, OSError] = {}
         self.certificate: Mapping[str, Any] = {}
 
+    @property
+    def failure(self) -> str:
+        """Why it has brought no connection that can be used."""
+        why = "it hung up at once" if self.socket else "no answer yet"
+        why = connection_trouble(self.error) if self.error else why
+        return f"cannot reach {self._dialer.host}: {why}"
+
     def run(self) -> None:
-        dialer = self._dialer
         try:
             opened = self._dial()
-            with dialer.guard:
-                if dialer.closed:
+            with self._dialer.guard:
+                if self._dialer.closed:
                     opened.close()
-                    return
-                self.socket = opened
-                # The failure, should it be found dead:
-                self.failure = f"cannot reach {dialer.host}: it hung up at once"
-        except ImportError as error:
-            self.failure = library_trouble(error)
-        except (OSError, ValueError) as error:  # ValueError: not a valid host name
+                else:
+                    self.socket = opened
+        # ValueError: not a valid host name
+        except (OSError, ValueError, ImportError) as error:
             self.error = error.with_traceback(None)
-            self.failure = f"cannot reach {dialer.host}: {connection_trouble(error)}"
         finally:
             self.done.set()
 
@@ -6065,7 +6066,7 @@ class DialAttempt:
             kind, port = socket.SOCK_STREAM, dialer.port
             dialer.addresses = socket.getaddrinfo(dialer.host, port, type=kind)
         except socket.gaierror:
-            if not dialer.addresses:  # otherwise the last known ones are worth a try
+            if not dialer.addresses:  # else the last known ones are worth a try
                 raise
         self._enter("connect")
         connected = self._connect()
@@ -6088,8 +6089,8 @@ class DialAttempt:
         return connected
 
     def _connect(self) -> BoundedSocket:
-        """Connect to the first address that answers.  Of several, each has ``hasty_s``
-        at first, because IPv6 may lead nowhere, and in a second round its share."""
+        """Connect to the first address that answers.  If there are several, each gets
+        ``hasty_s``, as IPv6 may lead nowhere, and in a second round an equal share."""
         dialer, count = self._dialer, len(self._dialer.addresses)
         failure: OSError = OSError("no address")
         rounds_s = [dialer.hasty_s] * (count > 1) + [dialer.dial_s / max(count, 1)]
@@ -6109,7 +6110,7 @@ class DialAttempt:
 
 def _tls_context(trusted: str) -> ssl.SSLContext:
     """A context that trusts the authorities in ``trusted`` (PEM), or the system's,
-    which take a Zero a second to load."""
+    which a Zero takes a second to load."""
     import ssl
 
     class BoundedTls(BoundedSocket, ssl.SSLSocket):
@@ -6134,6 +6135,8 @@ MADE_WRONGLY = (25, 26, 30, 32, 34, 37, 41, 66, 67, 68, *range(76, 95))
 
 def connection_trouble(error: Exception) -> str:
     """Why there is no connection, for the owner."""
+    if isinstance(error, ImportError):
+        return library_trouble(error)
     if isinstance(error, socket.gaierror):
         return "its name cannot be looked up (no network, or no DNS)"
     if isinstance(error, TimeoutError):
@@ -6154,7 +6157,7 @@ class Dialer:
     connection can die without a sign.  Failures are followed by growing pauses.
 
     The thread that makes the requests calls ``take``, ``give_back``,
-    ``wait_for_command`` and ``hang_up``; any other thread may call the rest meanwhile.
+    ``wait_for_command`` and ``hang_up``; other threads may call the rest meanwhile.
     """
 
     dial_s = 6.0  # for TCP, and again for TLS
@@ -6164,25 +6167,16 @@ class Dialer:
     stale_s = 60.0  # a connection idle for longer is not trusted
     renew_share = 0.85  # at this share of stale_s a successor is opened
     command_s = 5.0  # stale_s of a command, which cannot be sent again
+    modules: tuple[str, ...] = ("http.client",)  # imported by the first attempt
+    #: Precedes its lines in the journal; None: its callers log the failures.
+    label: str | None = ""
 
-    def __init__(
-        self,
-        base_url: str,
-        trusted: str,
-        clock: Clock,
-        modules: Sequence[str] = (),
-        *,
-        is_quiet: bool = False,
-    ) -> None:
-        """``modules`` are imported by the first attempt to connect; a quiet one leaves
-        it to its callers to log failures."""
+    def __init__(self, base_url: str, trusted: str, clock: Clock) -> None:
         parts = urlsplit(base_url)
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self.is_tls else 80)
-        self.label = ""  # before its lines in the journal, where several use a host
         self.trusted, self.clock = trusted, clock
-        self.modules = "http.client", *modules
         self.context: ssl.SSLContext | None = None
         self.tls_session: Any = None  # shortens the next handshake
         self.addresses: list[Any] = []
@@ -6194,8 +6188,8 @@ class Dialer:
         self._closed_after_s = 0.0  # idle time after which the server closed the last
         self._backoff = Backoff(*self.backoff_s, random.random)
         self._retry_at = -inf
-        self._unreachable, self._is_quiet = False, is_quiet
-        self._missing_since: float | None = None  # dialling, without success so far
+        self._unreachable = False
+        self._missing_since: float | None = None  # dialling without success so far
 
     def keep_ready(self) -> None:
         """Have a fresh connection, or begin to open one.  Does not block."""
@@ -6220,19 +6214,19 @@ class Dialer:
                 try:
                     start_thread(self._attempt.run, "dial")
                 except RuntimeError as error:  # the system has no thread to spare
-                    self._attempt.failure = f"cannot reach {self.host}: {error}"
+                    self._attempt.error = error
                     self._attempt.done.set()
             return self._attempt
 
     def unreachable_for(self, seconds: float) -> str:
-        """In words when no connection could be opened for ``seconds``, else ""."""
+        """That no connection could be opened for ``seconds``, in words, or ""."""
         since = self._missing_since
         is_long = since is not None and self.clock.monotonic() - since >= seconds
         return f"no connection to {self.host} for {seconds:g} s" if is_long else ""
 
     def take(self, by: float, *, for_command: bool = False) -> BoundedSocket:
-        """A connection to use, waited for until ``by``; a question makes do with an old
-        one if there is no new one after half of the time.  Raises: HttpNotSent."""
+        """A connection, waited for until ``by``; a question is content with an old one
+        if there is no new one after half of the time.  Raises: HttpNotSent."""
         fresh_s = self.command_s if for_command else self.stale_s
         attempt, is_own = None, False
         while True:
@@ -6253,7 +6247,7 @@ class Dialer:
             attempt.done.wait(max(0.0, left_s / 2 if has_old else left_s))
 
     def wait_for_command(self, by: float) -> None:
-        """Have a connection that a command may take at once.  Raises: HttpNotSent."""
+        """Wait for a connection that a command may use.  Raises: HttpNotSent."""
         self.give_back(self.take(by, for_command=True), is_good=True)
 
     def give_back(self, connected: BoundedSocket, *, is_good: bool) -> None:
@@ -6283,7 +6277,7 @@ class Dialer:
             self.closed = f"the connection to {self.host} is closed"
             attempt, self._attempt = self._attempt, None
             if attempt:
-                attempt.done.set()  # if it opens a socket yet, it closes that
+                attempt.done.set()  # if it still opens a socket, it closes that
                 if attempt.socket:
                     attempt.socket.close()
             if self._in_use:  # its own thread closes it then
@@ -6303,7 +6297,7 @@ class Dialer:
     def _collect(self) -> None:
         """Take over the socket of a finished attempt; drop a connection that died.  If
         the server closes two after the same idle time, later ones are renewed before
-        that, until it was unreachable."""
+        that, until the server was unreachable."""
         if self._attempt is not None and self._attempt.done.is_set():
             self._finish(self._attempt)
         ready = self._ready
@@ -6332,18 +6326,18 @@ class Dialer:
         if attempt.socket is not None:
             self.hang_up()
             self._ready, self._missing_since = attempt.socket, None
-            if was_unreachable and not self._is_quiet:
+            if was_unreachable and self.label is not None:
                 log.info("%s%s can be reached again", self.label, self.host)
             return
-        if not (was_unreachable or self._is_quiet):
+        if not (was_unreachable or self.label is None):
             log.warning("%s%s", self.label, attempt.failure)
         self._retry_at = self.clock.monotonic() + self._backoff.fail()
         self.stale_s = type(self).stale_s
 
 
 class AnswerFile(io.BufferedReader):
-    """What HTTPResponse reads an answer from.  It outlives the response, because
-    interim answers precede the real one and surplus bytes may follow it."""
+    """The file from which HTTPResponse reads.  It outlives a response, because interim
+    answers precede the real one and surplus bytes may follow it."""
 
     def makefile(self, mode: str) -> Self:
         return self
@@ -6355,7 +6349,7 @@ class AnswerFile(io.BufferedReader):
 
 
 def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; one in which a key comes twice could be read in two ways."""
+    """An object; one with a key twice could be read in two ways."""
     table = dict(pairs)
     if len(table) < len(pairs):
         raise ValueError("a key comes twice")
@@ -6363,11 +6357,12 @@ def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class Reply(NamedTuple):
-    """What an HTTP API answered.  ``said`` is the explanation of an error, redacted."""
+    """An HTTP API's answer.  ``said`` is the explanation of an error, redacted;
+    ``after_s`` its Retry-After in seconds, None without a number there."""
 
     status: int
     body: bytes
-    retry_after: str = ""
+    after_s: float | None = None
     said: str = ""
     etag: str = ""
 
@@ -6379,14 +6374,16 @@ class Reply(NamedTuple):
     def words(self) -> str:
         return f"HTTP {self.status} {self.said}".rstrip(" .")
 
-    def json(self, kind: type[T], *, is_exact: bool = False) -> T:
-        """The JSON object (dict) or list in the body; with ``is_exact``, not what only
-        Python accepts or what could be read in two ways.  Raises: HttpUnreadable."""
+    def json(self, kind: type[T]) -> T:
+        """The JSON object (dict) or list in the body, unless only Python would accept
+        it or it could be read in two ways.  Raises: HttpUnreadable."""
         trouble = f"an answer that is {'not JSON' if self.body.strip() else 'empty'}"
-        exact: dict[str, Any] = {"object_pairs_hook": _one_of_each}
-        exact["parse_constant"] = int  # which does not take NaN and Infinity
         with contextlib.suppress(ValueError, RecursionError):
-            value = json.loads(self.body, **(exact if is_exact else {}))
+            value = json.loads(
+                self.body,
+                object_pairs_hook=_one_of_each,
+                parse_constant=int,  # which refuses NaN and Infinity
+            )
             if isinstance(value, kind):
                 return value
             trouble = f"JSON that is not {'an object' if kind is dict else 'a list'}"
@@ -6422,6 +6419,7 @@ class WebApi:
 
     max_head = 32 * 1024  # bytes of an answer's head, with all interim answers
     max_body = 64 * 1024
+    max_pause_s = 3600.0  # the longest Retry-After that is honoured
     old_s = 1.0  # a connection idle for longer may be dead
     usual_s = 0.75  # what an answer takes, while that is not known
     least_s = 0.5  # the least time for an answer on an old connection
@@ -6433,13 +6431,9 @@ class WebApi:
         clock: Clock,
         headers: Mapping[str, str] = MappingProxyType({}),
         secrets: Sequence[str] = (),
-        modules: Sequence[str] = (),
-        *,
-        is_quiet: bool = False,
     ) -> None:
-        """``secrets`` are hidden from logs and may grow; ``modules`` are imported by
-        the first attempt to connect, ahead of a tap."""
-        self.calls = 0  # requests that left: what a vendor counts
+        """``secrets`` are hidden from logs; the sequence may grow."""
+        self.calls = 0  # requests that were sent, as a vendor counts them
         target = base_url.partition("://")[2].partition("/")[2].rstrip("/")
         self._path = quote(f"/{target}" if target else "", safe="/%:@!$&'()*+,;=~?")
         self._secrets = secrets
@@ -6450,7 +6444,7 @@ class WebApi:
             **headers,
         }
         self._clock = clock
-        self.dialer = Dialer(base_url, trusted, clock, modules, is_quiet=is_quiet)
+        self.dialer = Dialer(base_url, trusted, clock)
         self._answers_took_s: deque[float] = deque(maxlen=9)
 
     def call(
@@ -6466,45 +6460,40 @@ class WebApi:
         secrets: Sequence[str] = (),
     ) -> Reply:
         """Make one request, answered by ``by`` (monotonic).  With ``send_by`` it is a
-        command, which leaves once and by then; without, a question, which is repeated
-        on a new connection if the old one turns out to be dead.
-
-        ``body`` is sent as JSON or as a form, bytes as they are.  ``headers`` makes
-        more headers at each try; they and ``secrets`` are hidden.  Raises: HttpError.
-        """
+        command, which is sent once, by then; without, a question, which is repeated on
+        a new connection if the old one is dead.  ``body`` is sent as JSON or as a form,
+        bytes as they are.  ``headers`` makes more headers at each try; they and
+        ``secrets`` are hidden.  Raises: HttpError."""
         common, content = self._headers, body if isinstance(body, bytes) else None
         if isinstance(body, Mapping):
             content = (urlencode if is_form else json.dumps)(body).encode()
             kind = f"application/{'x-www-form-urlencoded' if is_form else 'json'}"
             common = {"Content-Type": kind, **common}
-        is_question = send_by == inf
-        for may_repeat in (is_question, False):
-            connected = self.dialer.take(min(by, send_by), for_command=not is_question)
-            self._begin(connected, by, send_by, may_be_dead=may_repeat)
-            own = headers()
+        is_command, now, may_repeat = send_by < inf, self._clock.monotonic, True
+        while True:
+            connected = self.dialer.take(min(by, send_by), for_command=is_command)
+            may_repeat = may_repeat and connected.was_open and not is_command
+            is_old = may_repeat and connected.idle_s >= self.old_s
+            connected.by = min(by, now() + self._patience_s) if is_old else by
+            connected.send_by, connected.room = send_by, self.max_head
+            connected.has_left, own = False, headers()
             self._request_secrets = (*secrets, *own.values())
             request = method, self._path + path, content, {**common, **own}
             try:
                 return self._exchange(connected, request)
             except HttpMaybeSent:
-                is_late = self._clock.monotonic() >= by
-                if is_late or not (may_repeat and connected.was_open):
+                if not may_repeat or now() >= by:
                     raise
             finally:
                 self.calls += connected.has_left
-        raise AssertionError("the second try returns or raises")
+            may_repeat = False
 
-    def _begin(
-        self, connected: BoundedSocket, by: float, send_by: float, *, may_be_dead: bool
-    ) -> None:
-        """Set the request's limits.  An old connection counts as dead when the answer
-        takes twice as long as usual."""
-        if may_be_dead and connected.idle_s >= self.old_s:
-            took_s = sorted(self._answers_took_s) or [self.usual_s]
-            patience_s = max(self.least_s, 2 * took_s[len(took_s) // 2])
-            by = min(by, self._clock.monotonic() + patience_s)
-        connected.by, connected.send_by, connected.room = by, send_by, self.max_head
-        connected.has_left = False
+    @property
+    def _patience_s(self) -> float:
+        """How long an answer may take on a connection that may be dead: twice as long
+        as usual."""
+        took_s = sorted(self._answers_took_s) or [self.usual_s]
+        return max(self.least_s, 2 * took_s[len(took_s) // 2])
 
     def _exchange(
         self,
@@ -6534,7 +6523,7 @@ class WebApi:
                 failure = HttpMaybeSent(f"{host} did not answer in time")
         finally:
             self.dialer.give_back(connected, is_good=is_kept)
-        raise failure  # out here: the other's text may hold a secret
+        raise failure  # out here, as the first error's text may hold a secret
 
     def _receive(self, connected: BoundedSocket, method: str) -> tuple[Reply, bool]:
         """The answer, and whether its connection can be kept."""
@@ -6561,8 +6550,10 @@ class WebApi:
         with contextlib.suppress(ValueError, RecursionError):
             words = _words_in(json.loads(content))
         after = response.headers.get("Retry-After", "")
+        is_number = re.fullmatch("[0-9]{1,9}", after)
+        after_s = min(self.max_pause_s, float(after)) if is_number else None
         etag = printable(response.headers.get("ETag", ""))
-        reply = Reply(status, content, after, words and self.redact(words), etag)
+        reply = Reply(status, content, after_s, words and self.redact(words), etag)
         return reply, is_kept
 
     def redact(self, text: str) -> str:
@@ -6683,7 +6674,8 @@ class WebLock(Lock):
         self.apis: list[WebApi] = []
         url, key = access.base_url or self.base_url, access.api_key.text
         headers = {name: text.format(key) for name, text in self.headers}
-        self._api = self._reach(url, headers=headers, modules=self.modules)
+        self._api = self._reach(url, headers=headers)
+        self._api.dialer.modules += self.modules
 
     def _reach(self, base_url: str, **more: Any) -> WebApi:
         """The API at one of the vendor's hosts; some issue tokens at another one."""
@@ -6725,16 +6717,17 @@ class WebLock(Lock):
             reply = self._api.call(method, path, by=by, send_by=send_by, **more)
         if reply.is_accepted or reply.status in takes:
             return reply
-        raise self._refusal(reply.words, reply.retry_after)
+        raise self._refusal(reply.words, reply.after_s)
 
-    def _refusal(self, words: str, retry_after: str = "") -> LockError:
-        """The error of the first row that fits ``words``."""
+    def _refusal(self, words: str, asked_s: float | None = None) -> LockError:
+        """The error of the first row that fits ``words``; ``asked_s`` is what the cloud
+        asks a Throttled caller to wait."""
         for row in (*self.refusals, *REFUSALS):
             if match := re.search(row.pattern, words, re.IGNORECASE):
                 break
         after_s = float(match[1]) if match and match.lastindex else row.after_s
-        if row.error is Throttled and re.fullmatch("[0-9]{1,5}", retry_after):
-            after_s = float(retry_after)
+        if row.error is Throttled and asked_s is not None:
+            after_s = asked_s
         return row.error(words + row.more, after_s)
 
     def _json(self, reply: Reply, kind: type[T]) -> T:
@@ -12005,7 +11998,7 @@ class CarontePass(RemoteAuthority):
         """The verdict in an answer.  Raises: HttpError."""
         if reply.status != 200:
             raise HttpUnreadable(reply.words)
-        found = reply.json(list, is_exact=True)
+        found = reply.json(list)
         if len(found) != 1:
             return Found(reason=Reason.AMBIGUOUS if found else Reason.NOT_FOUND)
         device = found[0] if isinstance(found[0], dict) else {}
@@ -12051,7 +12044,7 @@ class CarontePass(RemoteAuthority):
         # With a slash at the end the server looks nowhere, so nobody comes or goes.
         reply = self._ask("GET", "/api/1/device/0/")
         with contextlib.suppress(HttpError):
-            if reply.status == 404 and "detail" in reply.json(dict, is_exact=True):
+            if reply.status == 404 and "detail" in reply.json(dict):
                 return ""
         if reply.status == 401:
             return f"the user name or the password is wrong ({reply.words})"
@@ -12152,7 +12145,7 @@ class DigitalId(RemoteAuthority):
 
     def _read(self, reply: Reply, kind: str) -> Found:
         """The verdict in an answer.  Raises: HttpError."""
-        answer = reply.json(dict, is_exact=True)
+        answer = reply.json(dict)
         verdict = answer.get("success"), answer.get("valid")
         if reply.status == 403 and verdict[0] is False and verdict[1] is False:
             reason = REFUSALS_OF_DIGITAL_ID.get(str(answer.get("error")))
@@ -12192,7 +12185,7 @@ class DigitalId(RemoteAuthority):
         # No token is all zeros, and the server logs nothing about an unknown one.
         reply = self._verify(64 * "0", "qr")
         with contextlib.suppress(HttpError):
-            answer = reply.json(dict, is_exact=True)
+            answer = reply.json(dict)
             if reply.status == 403 and answer.get("error") == "token_not_found":
                 return ""
         if reply.status == 401:
@@ -14076,8 +14069,6 @@ class WebClient:
     time.  One thread makes the calls; ``close``, on any thread, ends the current call
     and all later ones."""
 
-    max_pause_s = 3600.0  # the longest Retry-After that is honoured
-
     def __init__(
         self,
         base_url: str,
@@ -14092,8 +14083,9 @@ class WebClient:
         self._clock, self._rate, secrets = clock, rate, [token, *secrets]
         bearer = {"Authorization": f"Bearer {token}"} if token else {}
         headers = {**headers, **bearer, "Connection": "close"}
-        self._api = WebApi(base_url, "", clock, headers, secrets, is_quiet=True)
+        self._api = WebApi(base_url, "", clock, headers, secrets)
         self.dialer = self._api.dialer
+        self.dialer.label = None  # the ServiceThread logs its failures
 
     def call(
         self,
@@ -14121,16 +14113,14 @@ class WebClient:
             self.dialer.hang_up()
         if not reply.is_accepted:
             words = f"{self.dialer.host}: {reply.words}"
-            is_number = re.fullmatch("[0-9]{1,9}", reply.retry_after)
-            after_s = float(reply.retry_after) if is_number else 0.0
-            raise Unavailable(words, min(self.max_pause_s, after_s), reply=reply)
+            raise Unavailable(words, reply.after_s or 0.0, reply=reply)
         return reply
 
     def json(self, kind: type[T], method: str, path: str, *args: Any, **kw: Any) -> T:
-        """``call`` for an answer that is a JSON object (dict) or list, read exactly."""
+        """``call`` for an answer that is a JSON object (dict) or list."""
         reply = self.call(method, path, *args, **kw)
         try:
-            return reply.json(kind, is_exact=True)
+            return reply.json(kind)
         except HttpUnreadable as error:
             raise Unavailable(f"{self.dialer.host}: {error}", reply=reply) from None
 
@@ -14734,7 +14724,7 @@ class TelegramBot:
             ):
                 body: Any = error.reply.json(dict) if error.reply else {}
                 after_s = float(body["parameters"]["retry_after"])
-                error.after_s = min(max(error.after_s, after_s), WebClient.max_pause_s)
+                error.after_s = min(max(error.after_s, after_s), WebApi.max_pause_s)
             raise
         if answer.get("ok") is not True or not isinstance(answer.get("result"), kind):
             raise Unavailable(f"{host}: an answer without a result")
@@ -18627,8 +18617,8 @@ def diagnose_connection(
 
 def _why_no_connection(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
     """The step that failed, why, and what to do."""
-    if attempt.error is None and attempt.done.is_set():  # a library is missing
-        return attempt.failure, bring_libraries()
+    if isinstance(attempt.error, ImportError):
+        return connection_trouble(attempt.error), bring_libraries()
     step, code = attempt.step, getattr(attempt.error, "verify_code", None)
     why, do = connection_trouble(attempt.error or TimeoutError()), NETWORK
     if step == "trust":

@@ -279,11 +279,8 @@ def test_reply_words_are_redacted(raw, api):
     outcome = ask(caller)
 
     assert outcome.words == "HTTP 429 no *** here"
-    assert (outcome.status, outcome.said, outcome.retry_after) == (
-        429,
-        "no *** here.",
-        "7",
-    )
+    known = outcome.status, outcome.said, outcome.after_s
+    assert known == (429, "no *** here.", 7.0)
     assert not outcome.is_accepted
 
 
@@ -554,7 +551,7 @@ READ = {
     ),
     "retry-after": (
         b"HTTP/1.1 429 X\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n",
-        Reply(429, b"", "7"),
+        Reply(429, b"", 7.0),
     ),
     "http-1.0-without-a-length": (b"HTTP/1.0 200 OK\r\n\r\n{}", Reply(200, b"{}")),
     "odd-length": (
@@ -1908,13 +1905,16 @@ def test_libraries_are_loaded_by_keep_ready(kind, loaded):
 
 def test_libraries_that_are_missing_are_named(raw, clock, caplog):
     server = raw()
-    modules = ["no_such_package.part"]
-    caller = WebApi(server.url, trusted="", clock=clock, modules=modules)
+    caller = WebApi(server.url, trusted="", clock=clock)
+    caller.dialer.modules += ("no_such_package.part",)
 
     with pytest.raises(HttpNotSent) as caught:
         caller.call("GET", "/x", by=clock.monotonic() + 5)
 
-    missing = f"No module named 'no_such_package': {doorpi.bring_libraries()}"
+    missing = (
+        "cannot reach 127.0.0.1: No module named 'no_such_package':"
+        f" {doorpi.bring_libraries()}"
+    )
     assert str(caught.value) == missing
     assert [record.getMessage() for record in caplog.records] == [missing]
     assert server.connections == 0

@@ -186,8 +186,6 @@ def test_status_without_wm2state_has_unknown_reachability(taps):
         (True, None),
         ("1598523693", None),
         (None, None),
-        (float("nan"), None),
-        (float("inf"), None),
     ],
 )
 def test_status_time_stamp_is_read_in_seconds_and_milliseconds(taps, sent, read):
