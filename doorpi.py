@@ -16915,36 +16915,59 @@ class ListHead(SimpleNamespace):
         return f"{datetime.fromtimestamp(self.version).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-HEAD_TYPES = {
-    "site": str, "door": str, "version": int, "issued": int, "shrink": bool,
-    "parts": int, "part": int, "sha256": str,
-}  # fmt: skip
-
-
-def packed(document: Mapping[str, Any]) -> bytes:
-    """A list as it is cut into chunks."""
+def packed(people: Config) -> bytes:
+    """The cards and the schedules as they are cut into chunks."""
     import zlib
 
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    usual = {"enabled": True, "proof": "", "generation": 1}
+    names = "enabled", "valid_from", "valid_until", "schedule", "proof", "generation"
+    cards = [
+        {"uid": card.uid, "holder": card.holder, **_unusual(card, names, usual)}
+        for card in sorted(people.cards.values(), key=attrgetter("holder", "uid"))
+    ]
+    list_ = {"cards": cards, "schedules": schedule_entries(people.schedules)}
+    text = json.dumps(list_, ensure_ascii=False, separators=(",", ":"), default=str)
     return zlib.compress(text.encode(), 9)
 
 
-def unpacked(whole: bytes) -> Any:
-    """What was ``packed``.  Raises: ListError."""
+def schedule_entries(schedules: Schedules) -> dict[str, object]:
+    """For JSON, as ``schedules_from`` reads it."""
+    return {
+        name: {"times": [*each.words], "closed": sorted(map(str, each.closed))}
+        for name, each in schedules.items()
+    }
+
+
+def unpacked(whole: bytes) -> Config:
+    """The cards and the schedules that were ``packed``.  Raises: ListError if they
+    cannot be used; an entry that only a newer version understands admits nobody."""
     import zlib
 
-    inflater = zlib.decompressobj()
+    inflater, cards = zlib.decompressobj(), dict[Uid, Credential]()
     try:
         text = inflater.decompress(whole, LIST_BYTES + 1)  # it may be a zip bomb
         if len(text) > LIST_BYTES:
             raise ListError(f"it is longer than {LIST_BYTES / 1e6:.0f} MB")
         if not inflater.eof or inflater.unused_data:
             raise ListError("its end is missing, or is not its end")
-        return json.loads(text)
-    except (zlib.error, ValueError, RecursionError) as error:
-        if isinstance(error, ListError):
-            raise
-        raise ListError(f"it cannot be unpacked: {error}") from None
+        found = json.loads(text)
+        schedules = schedules_from(json.dumps(found["schedules"]))
+        for entry in found["cards"]:
+            uid = Uid(re.fullmatch(LISTED, entry["uid"])[0])  # type: ignore[index]
+            row = {"enabled": True, "role": Role.HOLDER, **entry}
+            cards[uid] = card = _credential(uid, row)
+            if card.schedule and card.schedule not in schedules:
+                words = f"{card_name(card)} has a schedule that is not on it"
+                raise ListError(f"{words}: {printable(card.schedule)}")
+            if card.role is not Role.HOLDER:
+                raise ListError(f"{card_name(card)} is a master card on it")
+    except ListError:
+        raise
+    except (
+        zlib.error, LookupError, TypeError, ValueError, AttributeError, RecursionError,
+    ) as error:  # fmt: skip
+        raise ListError(f"it cannot be read: {error!r}") from None
+    return Config(cards=cards, schedules=schedules)
 
 
 def signed_parts(whole: bytes, key: Any, **head: Any) -> Iterator[bytes]:
@@ -16974,51 +16997,13 @@ def read_part(message: bytes, keys: str) -> tuple[ListHead, str, bytes]:
     if not (message.startswith(PART_MAGIC) and key):
         raise ListError("it is not signed with the list_key of this door")
     head = ListHead(**json.loads(line))
-    if {name: type(value) for name, value in vars(head).items()} != HEAD_TYPES:
+    types = {name: type(value).__name__ for name, value in vars(head).items()}
+    if types != ListHead.__annotations__:
         raise ListError("it needs a newer version of DoorPi")
     is_number = 1 <= head.part <= head.parts <= MOST_PARTS
     if not (is_number and 0 < head.version < 2**35 and 0 < head.issued < 2**35):
         raise ListError(f"part {head.part} of {head.parts} makes no sense")
     return head, key, chunk
-
-
-def listed_people(document: Any) -> Config:
-    """The people and the schedules of a list.  Raises: ListError if they cannot be
-    used; an entry that only a newer version understands admits nobody."""
-    try:
-        schedules = schedules_from(json.dumps(document["schedules"]))
-        cards = {}
-        for entry in document["cards"]:
-            uid = re.fullmatch(LISTED, entry["uid"])[0]  # type: ignore[index]
-            row = {"enabled": True, "role": Role.HOLDER, **entry}
-            cards[Uid(uid)] = card = _credential(Uid(uid), row)
-            if card.schedule and card.schedule not in schedules:
-                words = f"{card_name(card)} has a schedule that it lacks"
-                raise ListError(f"{words}: {printable(card.schedule)}")
-            if card.role is not Role.HOLDER:
-                raise ListError(f"{card_name(card)} is a master card on it")
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, ListError):
-            raise
-        raise ListError(f"it cannot be read: {type(error).__name__}") from None
-    return Config(cards=cards, schedules=schedules)
-
-
-def document_of(people: Config) -> dict[str, Any]:
-    """The list as JSON has it."""
-    usual = {"enabled": True, "proof": "", "generation": 1}
-    names = "enabled", "valid_from", "valid_until", "schedule", "proof", "generation"
-    cards = [
-        {"uid": card.uid, "holder": card.holder, **_unusual(card, names, usual)}
-        for card in sorted(people.cards.values(), key=attrgetter("holder", "uid"))
-    ]
-    for card in cards:
-        card |= {k: str(card[k]) for k in ("valid_from", "valid_until") if k in card}
-    schedules = {
-        name: {"times": [*each.words], "closed": sorted(map(str, each.closed))}
-        for name, each in people.schedules.items()
-    }
-    return {"cards": cards, "schedules": schedules}
 
 
 class PublishedList(MqttPart):
@@ -17038,8 +17023,8 @@ class PublishedList(MqttPart):
         self.filters = {f"{link.root}/list/+": True} if table.list_key else {}
         trust_s = table.trust_for_days * 86_400.0 or None
         self._roster = Roster(link.name, link.context, trust_s)
-        #: The newest list that is not in force: its head, mark and chunks; and whether
-        #: it was refused, and when to try again.
+        #: The newest list that is not in force: its head, mark and chunks, since when
+        #: it arrives, and when to try it.
         self._new: SimpleNamespace | None = None
         self._taking: tuple[Job[None], SimpleNamespace] | None = None
         self._confirm_at, self._counted_at = inf, -inf
@@ -17053,13 +17038,17 @@ class PublishedList(MqttPart):
             return
         try:
             head, key, chunk = read_part(message.payload, self._link.table.list_key)
-            mark = f"{head.version} {head.sha256} {key}"
             self._check(head, message.topic.rpartition("/")[2])
+            mark = f"{head.version} {head.sha256} {key}"
             if self._is_news(head, mark):
-                self._collect(head, mark, chunk)
-        except ListError as error:
+                if not self._new or self._new.mark != mark:
+                    self._new = SimpleNamespace(
+                        head=head, mark=mark, chunks={}, since=self._now(), due=-inf
+                    )
+                self._new.chunks[head.part] = chunk
+        except (ListError, StoreError) as error:
             self._refuse(error)
-        self.due = self._now() + self.step()
+        self.due = -inf
 
     def health(self) -> dict[str, object]:
         """The list in force, how many cards it and the door's own list let in, and why
@@ -17081,7 +17070,7 @@ class PublishedList(MqttPart):
         """Raises: ListError unless it is a list for this door, now."""
         table, clock = self._link.table, self._context.clock
         if (head.site, head.door) != (table.site, table.door):
-            raise ListError(f"it is the one of {head.site}/{head.door}")
+            raise ListError(f"it is for {head.site}/{head.door}")
         if number != str(head.part):
             raise ListError(f"its part {head.part} has the topic of part {number}")
         if clock.is_set() and head.issued > clock.now().timestamp() + AHEAD_S:
@@ -17092,16 +17081,17 @@ class PublishedList(MqttPart):
         """False for the list in force.  Raises: ListError, StoreError."""
         place, keys = self._link.name, self._link.table.list_key.split()
         in_force = self._context.synced.mark_of(place)
-        # If synced.db was lost, an older list must not take its place.
-        marks = [in_force, self._context.store.recall(f"published {place}") or ""]
-        # Whoever had a key that is trusted no more could choose any version.
-        marks = [each for each in marks if each and each.split()[2] in keys]
         if mark == in_force:
-            self._new, self.trouble = None, ""
+            if not self._new:
+                self.trouble = ""
             if self._confirm_at == inf:
                 self._confirm_at = self._now()
             return False
+        # If synced.db was lost, an older list must not take its place.
+        marks = [in_force, self._context.store.recall(f"published {place}") or ""]
         marks += [self._new.mark] if self._new else []
+        # Whoever had a key that is trusted no more could choose any version.
+        marks = [each for each in marks if each and each.split()[2] in keys]
         newest = max((int(each.split()[0]) for each in marks), default=0)
         if head.version < newest and head.part == 1:  # others may be left over
             words = f"it is of {head.day}, and there is a newer one"
@@ -17111,18 +17101,12 @@ class PublishedList(MqttPart):
             raise ListError(f"{words}: is its key on two computers?")
         return head.version >= newest
 
-    def _collect(self, head: ListHead, mark: str, chunk: bytes) -> None:
-        if not self._new or self._new.mark != mark:
-            self._new = SimpleNamespace(
-                head=head, mark=mark, chunks={}, is_refused=False, retry_at=-inf,
-                since=self._now(),
-            )  # fmt: skip
-        self._new.chunks[head.part] = chunk
-
     def step(self) -> float:
-        if not self.filters and self._context.synced.mark_of(self._link.name):
-            why = "list_key was removed"
-            self._roster.take([], is_forced=True, about=why, mark="", hours="{}")
+        if not self.filters:
+            if self._context.synced.mark_of(self._link.name):
+                why = "list_key was removed"
+                self._roster.take([], is_forced=True, about=why, mark="", hours="{}")
+            return inf
         if self._now() >= self._confirm_at:
             self._roster.confirm()
             self._confirm_at = self._now() + self.confirm_s
@@ -17134,43 +17118,45 @@ class PublishedList(MqttPart):
         return self.busy_s if self._taking else self.idle_s
 
     def _begin(self, new: SimpleNamespace) -> None:
-        """Put the new list in force, if it is whole and was not refused."""
+        """Put the new list in force, if it is whole and due or was accepted."""
         now, count, parts = self._now(), len(new.chunks), new.head.parts
         if count < parts:
             if now >= new.since + self.patience_s and not self.trouble:
                 words = f"{count} of {parts} parts have arrived"
                 self.trouble = f"of the published list of {new.head.day}, {words}"
-        elif now >= new.retry_at or (new.is_refused and self._roster.is_accepted()):
-            new.retry_at, new.is_refused = now + self.retry_s, False
+        elif now >= new.due or self._roster.is_accepted():
             self._taking = job, _ = Job[None](), new
             take = functools.partial(self._put_in_force, new)
             start_thread(lambda: cast(None, job.run(take)), "list")
 
     def _finish(self, job: Job[None], taken: SimpleNamespace) -> None:
-        self._counted_at = -inf
+        now, self._counted_at = self._now(), -inf
         try:
             job.result()
-        except (ListError, StoreError, Unavailable) as error:
-            taken.is_refused = isinstance(error, ListRefused)
-            if taken.is_refused or isinstance(error, ListError):
-                taken.retry_at = inf
+        except (Unavailable, StoreError) as error:
+            is_final = isinstance(error, ListRefused)  # unless the owner accepts it
+            taken.due = inf if is_final else now + self.retry_s
             self._refuse(error)
             return
-        self._new, self.trouble = None if self._new is taken else self._new, ""
-        self._confirm_at = self._now() + self.confirm_s
+        except ListError as error:
+            self._refuse(error)
+        else:
+            self.trouble, self._confirm_at = "", now + self.confirm_s
+        if self._new is taken:
+            self._new = None
 
     def _put_in_force(self, new: SimpleNamespace) -> None:
         """Raises: ListError, Unavailable, StoreError."""
         head, whole = new.head, b"".join(new.chunks[n] for n in sorted(new.chunks))
         if hashlib.sha256(whole).hexdigest() != head.sha256:
             raise ListError("its parts do not belong together")
-        document = unpacked(whole)
-        cards = [*listed_people(document).cards.values()]
-        if not cards and not head.shrink:
+        people = unpacked(whole)
+        if not people.cards and not head.shrink:
             raise ListError("it is empty")
         self._roster.take(
-            cards, is_forced=head.shrink, about=f"list of {head.day}", mark=new.mark,
-            hours=json.dumps(document["schedules"]),
+            [*people.cards.values()], is_forced=head.shrink, mark=new.mark,
+            about=f"list of {head.day}",
+            hours=json.dumps(schedule_entries(people.schedules)),
         )  # fmt: skip
         self._context.store.keep(f"published {self._link.name}", new.mark)
 
@@ -17217,13 +17203,12 @@ class FleetParser(Parser):
                 people |= {card.uid: card for card in cards}
         for place in self.examples:
             self.report(f"{place}.uid", ": still the example value")
-        return {door: self._config(cards) for door, cards in doors.items()}
-
-    def _config(self, cards: dict[Uid, Credential]) -> Config:
-        """With the schedules that somebody needs."""
-        used = {card.schedule for card in cards.values()}
-        needed = {name: it for name, it in self.schedules.items() if name in used}
-        return Config(cards=cards, schedules=needed)
+        made = {}
+        for door, people in doors.items():
+            used = {card.schedule for card in people.values()}
+            needed = {name: it for name, it in self.schedules.items() if name in used}
+            made[door] = Config(cards=people, schedules=needed)
+        return made
 
     def _doors(self) -> dict[str, dict[Uid, Credential]]:
         """The doors by their ids, without people so far."""
@@ -17265,23 +17250,17 @@ class Edition:
 
     def __init__(self, door: str, people: Config, path: Path) -> None:
         self.door, self.people, self._path = door, people, path
-        self.content = packed(document_of(people))
+        self.content = packed(people)
         self.before, self._last, self._head = Config(), b"", dict[str, Any]()
         if path.exists():
             line, _, self._last = path.read_bytes().partition(b"\n")
             self._head = json.loads(line)
-            self.before = listed_people(unpacked(self._last))
+            self.before = unpacked(self._last)
         self.version: int = self._head.get("version", 0)
         self.unsent, self.sent_at, self.failure = 0, inf, ""  # messages; monotonic
         #: What the door says of its list, and when.
         self.said, self.said_at, self.is_away = dict[str, Any](), -inf, False
         self.is_unchanged = False
-
-    def changes(self) -> list[str]:
-        """What the door gains and loses, a line each."""
-        lines = [*_listed_changes(self.before, self.people)]
-        more = len(lines) - MOST_CHANGES
-        return lines[:MOST_CHANGES] + [f"and {more:,} more changes"] * (more > 0)
 
     def refusal(self) -> str:
         """Why the door would refuse the list, in words."""
@@ -20382,7 +20361,8 @@ def cmd_publish(args: argparse.Namespace) -> int:
 
 def _edition_lines(edition: Edition) -> Iterator[str]:
     yield f"{edition.door}, {counted(len(edition.people.cards), 'card')}:"
-    changes = edition.changes() or ["no change"]
+    lists, nothing = (edition.before, edition.people), lambda *_: None
+    changes = access_changes(*lists, nothing, nothing) or ["no change"]
     yield from (f"  {printable(line, 500)}" for line in changes)
 
 

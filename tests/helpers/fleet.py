@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import zlib
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +16,6 @@ from doorpi import (
     MqttConfig,
     MqttMessage,
     PublishedList,
-    packed,
     signed_parts,
 )
 from tests.helpers.processes import wait_for
@@ -37,6 +38,11 @@ def person(number: int, **more: Any) -> dict[str, Any]:
 def people(count: int, **schedules: Any) -> dict[str, Any]:
     """The content of a list."""
     return {"cards": [person(i) for i in range(count)], "schedules": schedules}
+
+
+def packed(document: Any) -> bytes:
+    """As the publisher does it, also what it never sends."""
+    return zlib.compress(json.dumps(document).encode())
 
 
 def parts(

@@ -112,7 +112,7 @@ def test_two_leaders_do_not_take_turns(broker, links, master, tmp_path):
     second = Master(tmp_path / "second", broker.port)
     second.folder.mkdir()
     (second.folder / "front").write_bytes(
-        b'{"version": 5}\n' + doorpi.packed({"cards": [], "schedules": {}})
+        b'{"version": 5}\n' + doorpi.packed(doorpi.Config())
     )
     past = doorpi.Edition.messages
 

@@ -18,6 +18,7 @@ from tests.helpers.fleet import (
     NOW,
     OTHER_KEY,
     Taker,
+    packed,
     parts,
     people,
     person,
@@ -129,11 +130,11 @@ BAD = {
     "a newer head": (lambda: [_part(more=1)], "newer version"),
     "a head of other types": (lambda: [_part(version="7")], "newer version"),
     "a zip bomb": (lambda: parts(bomb(), LATER), "longer"),
-    "not packed": (lambda: parts(b"{}", LATER), "unpacked"),
-    "cut off": (lambda: parts(doorpi.packed(TWENTY)[:-9], LATER), "end"),
-    "more behind its end": (lambda: parts(doorpi.packed(TWENTY) + b"x", LATER), "end"),
-    "not JSON": (lambda: parts(zlib.compress(b"{"), LATER), "unpacked"),
-    "deep JSON": (lambda: parts(zlib.compress(b"[" * 100_000), LATER), "unpacked"),
+    "not packed": (lambda: parts(b"{}", LATER), "read"),
+    "cut off": (lambda: parts(packed(TWENTY)[:-9], LATER), "end"),
+    "more behind its end": (lambda: parts(packed(TWENTY) + b"x", LATER), "end"),
+    "not JSON": (lambda: parts(zlib.compress(b"{"), LATER), "read"),
+    "deep JSON": (lambda: parts(zlib.compress(b"[" * 100_000), LATER), "read"),
     "no cards": (lambda: parts({"schedules": {}}, LATER), "read"),
     "a list": (lambda: parts([], LATER), "read"),
     "no UID": (lambda: parts({**TEN, "cards": [{"holder": "Ken"}]}, LATER), "read"),
@@ -195,6 +196,17 @@ def test_parts_of_two_lists_make_none(taker, in_bits):
 
     assert "topic" in taker.hear([first[0]], 2)
     assert taker.hear([second[0]]) == ""
+    assert len(in_force(taker)) == 11
+
+
+def test_a_part_of_the_list_in_force_does_not_keep_a_newer_one_out(taker, in_bits):
+    """The link came up while the newer one was being published."""
+    old, new = parts(TEN), parts(people(11), NOW + 1)
+    taker.hear(old)
+    taker.hear(new[:1])
+    taker.hear(old[1:], 2)
+
+    assert taker.hear(new[1:], 2) == ""
     assert len(in_force(taker)) == 11
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 
 import pytest
 
 import doorpi
-from doorpi import ConfigError, Edition, document_of, listed_people, read_fleet
+from doorpi import ConfigError, Edition, packed, read_fleet, unpacked
 from tests.helpers.fleet import KEY as LIST_KEY
 from tests.helpers.fleet import NOW, OTHER_KEY, public
 
@@ -73,7 +72,7 @@ def test_each_door_gets_the_people_who_may_enter_there():
 def test_a_door_reads_what_the_file_says():
     lab = read_fleet(FLEET)["lab"]
 
-    found = listed_people(json.loads(json.dumps(document_of(lab))))
+    found = unpacked(packed(lab))
 
     assert found.schedules == lab.schedules
     assert {u: c._replace(source="") for u, c in found.cards.items()} == {
@@ -185,9 +184,11 @@ MANY = [f"0A{number:06X}" for number in range(100)]
 def test_the_changes_are_those_since_the_last_list(tmp_path):
     published(edition(tmp_path, "01020304", "0A0B0C0D"))
 
-    changes = edition(tmp_path, "01020304", "0A0B0C0E").changes()
+    lines = [*doorpi._edition_lines(edition(tmp_path, "01020304", "0A0B0C0E"))]
 
-    assert set(changes) == {"Holder 0A0B0C0D: removed", "Holder 0A0B0C0E: added"}
+    removed, added = "  Holder 0A0B0C0D: removed", "  Holder 0A0B0C0E: added"
+    assert lines[0] == "front, 2 cards:"
+    assert {*lines[1:]} == {removed, added}
 
 
 def test_versions_only_grow(tmp_path):
