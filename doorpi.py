@@ -4843,14 +4843,10 @@ MOST_UNKNOWN = 4  # unknown cards that are noted for `allow`
 ENROLMENT_S = 15.0
 TOO_LONG = "the lock was busy with somebody else for too long; nothing was sent"
 
-#: What may be ``lost`` of a source, and what is logged when it is back.
-LOST: Mapping[Signal | str, str] = {
-    Signal.READER_LOST: "the card reader is back",
-    Signal.SCANNER_LOST: "the QR scanner is back",
-    "inbox": "requests from other programs are read again",
-    "exit-button": "the exit button works again",
-    OpenHours.lost: "",
-}
+#: What may be ``lost`` of a source.
+LOST = (
+    Signal.READER_LOST, Signal.SCANNER_LOST, OpenHours.lost, "inbox", "exit-button",
+)  # fmt: skip
 
 
 class Retention:
@@ -4901,12 +4897,9 @@ class Retention:
         known = self._reached
         if known is None:
             self._noted = events.recall(NoteKey.RETENTION) or ""
-            try:
-                known = datetime.fromisoformat(self._noted).astimezone()
-                known = min(now, max(known, datetime.fromtimestamp(0, UTC)))
-            except (ValueError, OverflowError):
-                oldest_at = events.oldest_at() or now
-                known = min(oldest_at, now - self._keep) + self._keep
+            noted, oldest_at = iso_time(self._noted), events.oldest_at() or now
+            none_is_old = min(oldest_at, now - self._keep) + self._keep
+            known = min(now, max(noted, EPOCH)) if noted else none_is_old
         passed = timedelta(seconds=self.fastest * (began_at - self._reached_at))
         self._reached = max(known, min(now, known + passed))
         self._reached_at = began_at
@@ -4949,12 +4942,12 @@ class Display:
             for request, sign in self.under_way.items()
             if name in self._lights(request.point)
         }
-        if under_way:
-            urgent = (Signal.WORKING, Signal.ASKING, Signal.ISSUING)
-            return next(each for each in urgent if each in under_way)
+        urgent = (Signal.WORKING, Signal.ASKING, Signal.ISSUING)
+        signs = [sign for sign in urgent if sign in under_way]
         if self._clock.monotonic() < self.enrolling_until:
-            return Signal.ENROLLING
-        return next((fault for fault in FAULTS if fault in self.troubles), Signal.READY)
+            signs.append(Signal.ENROLLING)
+        signs += [fault for fault in FAULTS if fault in self.troubles]
+        return [*signs, Signal.READY][0]
 
     def _lights(self, point: str | None) -> Mapping[str, Indicator]:
         """Those at the reader called ``point``; all of them for None."""
@@ -4984,26 +4977,26 @@ class Display:
         """For idle moments: show what has changed since the last result ended."""
         lights, now = self._keeper.equipment.lights, self._clock.monotonic()
         dark = (each.trouble for each in lights.values() if each.trouble)
-        trouble = "; ".join(f"no lights: {why}" for why in dict.fromkeys(dark))
-        self.note("lights", trouble, "the lights are back")
+        whys = dict.fromkeys(dark)  # each of them once
+        self.note("lights", "; ".join(f"no lights: {why}" for why in whys))
         mute = self._keeper.equipment.buzzer.trouble
-        self.note("buzzer", mute and f"no sound: {mute}", "the buzzer is back")
+        self.note("buzzer", mute and f"no sound: {mute}")
         for name in lights:
             until, standing = self._shown.get(name, (-inf, None))
             if now >= until and standing is not self.standing(name):
                 self.show(point=name)
 
-    def note(self, subject: Signal | str, trouble: str, ended: str = "") -> None:
-        """Log and show ``trouble`` from now on; "" ends it, which logs ``ended``."""
-        if self.troubles.get(subject, "") == trouble:
+    def note(self, subject: Signal | str, trouble: str) -> None:
+        """Log and show ``trouble`` from now on; "" ends it."""
+        before = self.troubles.get(subject, "")
+        if trouble == before:
             return
         if trouble:
             self.troubles[subject] = trouble
             log.warning("%s", trouble)
         else:
             del self.troubles[subject]
-            if ended:
-                log.info("%s", ended)
+            log.info("resolved: %s", before)
         self.report_status()
 
     def publish(self) -> None:
@@ -5164,8 +5157,7 @@ class Doorkeeper:
         self.wrong_key: str | None = None  # in words; None: not looked at
 
     def _report_storage(self, why: str, is_write: bool) -> None:
-        trouble, ended = why and f"database: {why}", "database: it can be written again"
-        self.display.note(Signal.STORAGE_BAD, trouble, ended)
+        self.display.note(Signal.STORAGE_BAD, why and f"database: {why}")
 
     def serve(self, request: AccessRequest, source: Source) -> Steps[None]:
         """A request of ``source``, or a question about the lock; it gets its answer."""
@@ -5221,7 +5213,7 @@ class Doorkeeper:
         contact, doorway, display = self.equipment.contact, self.doorway, self.display
         is_closed = contact.is_closed()
         trouble = contact.trouble and f"no door contact: {contact.trouble}"
-        display.note("contact", trouble, "the door contact is read again")
+        display.note("contact", trouble)
         was_open = doorway.is_open
         if doorway.follow(None if is_closed is None else not is_closed):
             if doorway.is_open:
@@ -5240,19 +5232,24 @@ class Doorkeeper:
     def _report_door(self, change: Change, words: str) -> None:
         """Log an alarm or its end, and show it while it lasts.  Those of a contact that
         rattles are counted like repeated denials."""
-        display, now = self.display, self.clock.monotonic()
+        display = self.display
         event = Event(self.clock.now(), None, "", change, source="door", note=words)
         if change is not Change.CLOSED and self.doorway.is_open:
             display.troubles[change] = describe(event)
             display.report_status()
-        notes = self.control.new_notes()
-        if display.denials.is_only_counted(event, now):
+        self.log_or_count(event, self.clock.monotonic(), is_alarm=change in ALARMS)
+
+    def log_or_count(
+        self, event: Event, now: float, *, is_alarm: bool, notes: Notes = NO_NOTES
+    ) -> None:
+        """Log an event that has ended at once, or count it with others like it."""
+        denials, notes = self.display.denials, self.control.new_notes(notes)
+        if denials.is_only_counted(event, now):
             self.events.keep(notes)
             return
-        is_alarm = change in ALARMS
         log.log(logging.WARNING if is_alarm else logging.INFO, "%s", describe(event))
         begun = self.events.begin(event, notes)
-        display.denials.stored(event._replace(id=begun), now)
+        denials.stored(event._replace(id=begun), now)
 
     def _bars_hours(self) -> Reason | None:
         """Why the door must not stay unlocked, whatever the hours."""
@@ -5275,8 +5272,7 @@ class Doorkeeper:
         found: bool | None = self.people.locked_down()
         if found is None:
             return Signal.LOCKED_DOWN in self.display.troubles
-        words = LOCKED_DOWN_WORDS if found else ""
-        self.display.note(Signal.LOCKED_DOWN, words, "the lockdown is lifted")
+        self.display.note(Signal.LOCKED_DOWN, LOCKED_DOWN_WORDS * found)
         return found
 
     def check_conditions(self) -> None:
@@ -5297,8 +5293,7 @@ class Doorkeeper:
         is_bad = not self._trusts_clock and (dated or self.people.has_dated_cards())
         trouble = "the clock is not set: cards with dates or hours are refused"
         trouble += ", and the door stays locked in its hours" * bool(self.hours.hours)
-        ended = "the clock is set: cards with dates or hours work again"
-        self.display.note("clock", trouble * is_bad, ended)
+        self.display.note("clock", trouble * is_bad)
 
     def check_key(self) -> None:
         """Once there are secure cards: see that the key is theirs, before it is used,
@@ -5399,16 +5394,8 @@ class Passage:
             keeper.unknown = dict(latest)
             text = unknown_text(keeper.unknown, keeper.clock.boot())
             notes = Notes({NoteKey.UNKNOWN: text})
-        notes = keeper.control.new_notes(notes)
-        if denials.is_only_counted(event, now):
-            keeper.events.keep(notes)
-        else:
-            is_alarm = event.reason is Reason.WRONG_PROOF
-            log.log(
-                logging.WARNING if is_alarm else logging.INFO, "%s", describe(event)
-            )
-            begun = keeper.events.begin(event, notes)
-            denials.stored(event._replace(id=begun), now)
+        is_alarm = event.reason is Reason.WRONG_PROOF
+        keeper.log_or_count(event, now, is_alarm=is_alarm, notes=notes)
         if pause_begins:
             words = "%d denials in a minute: further ones are not answered for %d s"
             log.warning(words, Denials.limit, Denials.pause_s)
@@ -5682,31 +5669,30 @@ class Passage:
 
     def _end(self, outcome: Outcome) -> None:
         """Show how it ended, and put it on disk."""
-        keeper = self._keeper
+        keeper, control = self._keeper, self._keeper.control.named(outcome.lock)
         keeper.display.under_way.pop(self, None)
         self._has_ended, hours = True, NO_NOTES
         if self._is_withdrawn and self.event.command is None:
             self._deny()
             return
-        if not keeper.control.named(outcome.lock).policy.locks_itself:
+        if not control.policy.locks_itself:
             who = None if self._reader.is_exit else self._credential
             hours = keeper.hours.follow(self.request, outcome, who)
         outcome, notes = keeper.relocking.settle(outcome, self.relock)
-        keeper.doorway.moved(outcome, keeper.control.named(outcome.lock))
-        notes = notes._replace(words={**notes.words, **hours.words})
-        battery, low = outcome.battery_percent, outcome.battery_is_low
-        low = low or (battery is not None and battery < LOW_BATTERY_PERCENT)
-        sign = RESULT_SIGNALS[outcome.result]
+        keeper.doorway.moved(outcome, control)
+        signs = [RESULT_SIGNALS[outcome.result]]
         if self._is_withdrawn and outcome.result is Result.REFUSED:
-            sign = Signal.DENIED
-        signs = [sign, *[Signal.LOW_BATTERY] * low]
+            signs = [Signal.DENIED]
+        percent = outcome.battery_percent
+        is_low = percent is not None and percent < LOW_BATTERY_PERCENT
+        if is_low or outcome.battery_is_low:
+            signs.append(Signal.LOW_BATTERY)
+            words = LOW_BATTERY_WORDS + ("" if percent is None else f": {percent} %")
+            log.warning("%s", words)
+            details = filter(None, [outcome.detail, words])
+            outcome = outcome._replace(detail="; ".join(details))
         keeper.display.show(*signs, point=self.point)
-        if low:
-            left = "" if battery is None else f": {battery} %"
-            log.warning("%s%s", LOW_BATTERY_WORDS, left)
-            words = filter(None, [outcome.detail, LOW_BATTERY_WORDS + left])
-            outcome = outcome._replace(detail="; ".join(words))
-        self._settle(outcome, notes)
+        self._settle(outcome, notes._replace(words={**notes.words, **hours.words}))
 
     def _presence(self, result: Result) -> Mapping[str, str]:
         """The note that somebody came in or left, if the door was opened for that."""
@@ -5843,10 +5829,9 @@ class Door:
             has_looked = source.due == inf and source.worker.is_idle
             if (has_looked or now >= source.due) and (request := source.poll(now)):
                 self._runner.start(self._keeper.serve(request, source))
-        for lost, ended in LOST.items():
-            sources = (each for each in self._sources if each.lost == lost)
-            troubles = filter(None, (source.trouble for source in sources))
-            self._display.note(lost, "; ".join(troubles), ended)
+        for lost in LOST:
+            troubles = (each.trouble for each in self._sources if each.lost == lost)
+            self._display.note(lost, "; ".join(filter(None, troubles)))
 
     def _lock_again(self) -> None:
         """Start a relock that is due, and show when a person is needed."""

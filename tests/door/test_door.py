@@ -325,7 +325,7 @@ def test_storage_light_ends_when_an_event_can_be_written_again(world, caplog):
     door.step()
 
     assert world.lights.standing is Signal.READY
-    assert "database: it can be written again" in caplog.messages
+    assert "resolved: database: disk full" in caplog.messages
 
 
 # -- who is asked about
@@ -424,7 +424,7 @@ def test_lost_reader_is_reopened_with_growing_pauses_and_shown(world, caplog):
     assert Signal.READER_LOST in world.lights.signals
     assert world.lights.signals[-1] is Signal.READY
     assert "card reader: unplugged" in caplog.messages
-    assert "the card reader is back" in caplog.messages
+    assert any(m.startswith("resolved: card reader: ") for m in caplog.messages)
     assert "status: ready" in world.supervisor.said
 
 
@@ -546,7 +546,7 @@ def test_lights_that_fail_and_recover_are_reported(world, caplog):
 
     assert caplog.messages == [
         "no lights: 'GPIO busy'",
-        "the lights are back",
+        "resolved: no lights: 'GPIO busy'",
     ]
     assert world.supervisor.said == [
         "status: ready; no lights: 'GPIO busy'",
