@@ -3492,19 +3492,13 @@ class LockError(Exception):
     result = Result.UNREACHABLE  # of the move, if no retry helps
     ask_again = True  # the same question may succeed later
     send_again = False  # the command surely had no effect and may be sent again
+    never_reached_lock = False  # the command surely did not reach the lock
     #: The lock or its owner says no, so no other lock may open instead.
     forbids_fallback = False
-    never_reached_lock = False  # the command surely did not reach the lock
 
     def __init__(self, text: str, after_s: float | None = None) -> None:
         super().__init__(text)
         self.after_s = after_s
-
-    def allows_fallback(self, command: Command | None) -> bool:
-        """True if another lock may open instead of this one; ``command`` is the one
-        that failed, or None where a question failed before any command was sent."""
-        surely_shut = command is Command.UNLOCK and self.never_reached_lock
-        return not self.forbids_fallback and (command is None or surely_shut)
 
 
 class NotSent(LockError):
@@ -3581,7 +3575,7 @@ class NotForwarded(Offline):
 
 
 class AccessWithdrawn(LockError):
-    """The person who was granted may no longer enter; nothing was sent."""
+    """The command must no longer be sent: access was withdrawn, or the door is open."""
 
     result = Result.REFUSED
     ask_again = False
@@ -3623,27 +3617,25 @@ class Lock(Protocol):
         return True
 
     def prepare(self, by: float) -> None:
-        """Wait for what ``send`` needs (a connection, say), before the final check
-        whether the command may still be sent."""
+        """Wait for what ``send`` needs, such as a connection: whether the command may
+        still be sent is checked after that."""
 
     def send(self, command: Command, send_by: float, by: float) -> str | None:
         """Send ``command``; nothing of it is sent after ``send_by``.  Returns a handle
         for ``confirm``, None where the vendor has none."""
 
     def confirm(self, sent: Sent, by: float) -> Progress:
-        """Ask once how a command went.  Raises: Rejected if the lock reports that it
-        failed."""
+        """Ask once how a command went.  Raises: Rejected if the lock says it failed."""
 
     def keep_ready(self) -> None:
-        """Prepare for the next tap without waiting; called when the door is idle."""
+        """In idle moments: prepare for the next tap without waiting."""
 
     def trouble(self) -> str:
         """Why the lock is probably unreachable, as far as is known without a call."""
         return ""
 
     def wait_released(self) -> None:
-        """Wait until the last command has finished: a strike is open only as long as
-        the program holds its pin."""
+        """Wait until a strike, which is open only while the program runs, has shut."""
 
     def close(self) -> None:
         """Release everything for good: a strike shuts at once, and a call that is under
@@ -3706,17 +3698,13 @@ def answer_of(event: Event) -> Answer:
 
 
 class Source(Protocol):
-    """Where access requests come from: a reader, a scanner, a button, the inbox.
+    """Where access requests come from: a reader, a scanner, a button, the inbox."""
 
-    ``point`` is its name where there are several.  ``due`` is when to ``poll`` next
-    (monotonic); inf: when a call of its ``worker``, which makes the slow ones, ends.
-    ``settings`` say which way it leads and what a tap does there.
-    """
-
-    point: str = ""
-    settings: ReaderConfig = ReaderConfig()
+    point: str = ""  # its name where there are several
+    settings: ReaderConfig = ReaderConfig()  # which way it leads; what a tap does
+    #: When to ``poll`` next (monotonic); inf: when a call of its ``worker`` ends.
     due: float
-    worker: Worker
+    worker: Worker  # makes the slow calls
     trouble: str = ""  # why it cannot be read; "" if it can
     lost: Signal | str = Signal.READER_LOST  # noted while there is ``trouble``
 
@@ -3725,8 +3713,8 @@ class Source(Protocol):
         before the start: at once, or on ``worker``."""
         return
 
-    # The next request, if there is one; does not wait.
-    def poll(self, now: float) -> AccessRequest | None: ...
+    def poll(self, now: float) -> AccessRequest | None:
+        """The next request, if there is one; does not wait."""
 
     def prove(self, credential: Credential) -> Reason | None:
         """Why the card that was presented last is not proven to be ``credential``,
@@ -4196,7 +4184,7 @@ class LockControl:
                 seen = yield from self.status(move.send_by, move.lost_by)
                 is_lost = seen.reachable is False
             except LockError as error:
-                failure, is_lost = error, error.allows_fallback(None)
+                failure, is_lost = error, not error.forbids_fallback
         command = None
         is_refused = isinstance(failure, Rejected | RequestRefused)
         if not is_refused and not (is_lost and move.may_fall_back):
@@ -4212,7 +4200,8 @@ class LockControl:
                 is_lost = False
             except LockError as error:
                 result, why = error.result, str(error)
-                is_lost = error.allows_fallback(command)
+                is_shut = command is Command.UNLOCK and error.never_reached_lock
+                is_lost = is_shut and not error.forbids_fallback
         battery = seen.battery_percent, seen.battery_is_low
         return Outcome(command, result, why, *battery, self.name), is_lost
 
@@ -4769,20 +4758,6 @@ def circumstances(
     )  # fmt: skip
 
 
-def wrong_key(name: str, key: Secret, people: Forgiving) -> str | None:
-    """Why ``key`` is not the one that the cards have, in words; "" if it is, or is the
-    first one, which is then noted; None while the database fails."""
-    mine, theirs = fingerprint(key), people.fingerprint_of(name)
-    if theirs == "":
-        people.keep_fingerprint(name, mine)
-    if theirs in ("", None, mine):
-        return theirs and ""
-    return (
-        f"proof.{name}: {key.file} holds another key ({mine}) than the one of the cards"
-        f" ({theirs}): no secure card is asked"
-    )
-
-
 ################################################################################
 # 12. The door -- one request from what was presented to light and event
 ################################################################################
@@ -5089,9 +5064,9 @@ class Relocking:
         control = self._keeper.control.named(relock.lock)
         self._look_at = -inf
         self.look()
-        kind, notes = control.budget.kind, NO_NOTES
-        which = "" if control.name == "lock" else f"the {control.name} ({kind})"
-        details = [which, outcome.detail]
+        details, notes = [outcome.detail], NO_NOTES
+        if control.name != "lock":
+            details.insert(0, f"the {control.name} ({control.budget.kind})")
         if self.pending.get(relock.lock) == relock:  # no verb has moved it meanwhile
             del self.pending[relock.lock]
             if outcome.result is not Result.LOCKED:
@@ -5139,8 +5114,8 @@ class Doorkeeper:
         """From now on go by ``config``."""
         self.config = config
         senders = getattr(config.online.get("mqtt"), "may", {})
-        known = config.cards, self.people, self.equipment.read_pass, senders
-        self.list = LocalList(*known)
+        read_pass = self.equipment.read_pass
+        self.list = LocalList(config.cards, self.people, read_pass, senders)
         self.display.forget()
         control: LockControl | None = None
         for name, access in reversed(locks_of(config).items()):
@@ -5301,10 +5276,20 @@ class Doorkeeper:
         proof, cards = self.config.proof, self.config.cards.values()
         if self.wrong_key is not None or not proof.door_key.text:
             return
-        if any(card.proof for card in cards) or self.people.has_secure_cards():
-            self.equipment.load_library()
-            self.wrong_key = wrong_key("door_key", proof.door_key, self.people)
-            self.display.note("door-key", self.wrong_key or "")
+        if not (any(card.proof for card in cards) or self.people.has_secure_cards()):
+            return
+        self.equipment.load_library()
+        mine, theirs = (
+            fingerprint(proof.door_key),
+            self.people.fingerprint_of("door_key"),
+        )
+        if theirs == "":
+            self.people.keep_fingerprint("door_key", mine)
+        if theirs is not None:  # else the database fails
+            words = f"proof.door_key: {proof.door_key.file} holds another key ({mine})"
+            words += f" than the one of the cards ({theirs}): no secure card is asked"
+            self.wrong_key = words * (theirs not in ("", mine))
+            self.display.note("door-key", self.wrong_key)
 
     def log_repeats(self, now: float = inf) -> None:
         """Log how often each denial was repeated, once that has ended by ``now``."""
@@ -5645,21 +5630,18 @@ class Passage:
                 self.event = self.event._replace(**verdict._asdict())
             raise AccessWithdrawn(verdict.reason)
 
-    def _use_pass(self) -> None:
-        """Note on disk that a pass for one visit is used.  Raises: AccessWithdrawn, if
-        that cannot be noted or somebody else has just used it."""
-        guest_pass = self._credential and self._credential.guest_pass
-        code = guest_pass and guest_pass.code
-        if code and code.is_once and not self._used_pass:
-            is_first = self._keeper.people.use_pass(code.id, self.request.at)
-            reason = Reason.GRANTED if is_first else Reason.USED_UP
-            self._withdraw_unless(Verdict(reason, self.event.holder))
-            self._used_pass = code.id
-
     def _intend(self, command: Command) -> None:
+        """Put the command on disk.  Raises: AccessWithdrawn if a pass for one visit was
+        used before, or cannot be noted as used."""
         events, relocking = self._keeper.events, self._keeper.relocking
+        guest_pass = self._credential and self._credential.guest_pass
         with ProcessSignals.postponed():
-            self._use_pass()
+            if guest_pass and guest_pass.code.is_once and not self._used_pass:
+                pass_id = guest_pass.code.id
+                is_first = self._keeper.people.use_pass(pass_id, self.request.at)
+                reason = Reason.GRANTED if is_first else Reason.USED_UP
+                self._withdraw_unless(Verdict(reason, self.event.holder))
+                self._used_pass = pass_id
             notes = NO_NOTES if self.relock else relocking.intend(command)
             if self.event.id:  # a second lock gets the same
                 events.keep(notes)
@@ -5694,30 +5676,25 @@ class Passage:
         keeper.display.show(*signs, point=self.point)
         self._settle(outcome, notes._replace(words={**notes.words, **hours.words}))
 
-    def _presence(self, result: Result) -> Mapping[str, str]:
-        """The note that somebody came in or left, if the door was opened for that."""
-        event, way = self.event, self._reader.direction
-        has_opened = result in (Result.UNLOCKED, Result.UNSURE)
-        if not (way and has_opened and event.command is Command.UNLOCK):
-            return {}
-        text = presence_text(event) if way == "in" else ""
-        is_told = tells_ways(self._keeper.config)
-        return {presence_note(event.holder): text} if is_told else {}
-
     def _settle(self, outcome: Outcome, notes: Notes) -> None:
-        """Record how it ended.  The journal gets it even if the disk fails."""
-        events, result, detail = self._keeper.events, outcome.result, outcome.detail
-        words = {**notes.words, **self._presence(result)}
-        notes = self._keeper.control.new_notes(notes._replace(words=words))
+        """Record how it ended, and who came in or left by that.  The journal gets it
+        even if the disk fails."""
+        keeper, event, result = self._keeper, self.event, outcome.result
+        words, opened = dict(notes.words), (Result.UNLOCKED, Result.UNSURE)
+        way = self._reader.direction if tells_ways(keeper.config) else ""
+        if way and event.command is Command.UNLOCK and result in opened:
+            text = presence_text(event) if way == "in" else ""
+            words[presence_note(event.holder)] = text
         if self._used_pass and result not in (*MOVED, Result.INTERRUPTED):
-            self._keeper.people.free_pass(self._used_pass)
-        waited_s = self._keeper.clock.monotonic() - self.request.arrived
-        self.event = self.event._replace(
-            result=result, latency_ms=round(waited_s * 1000), detail=detail
+            keeper.people.free_pass(self._used_pass)
+        waited_s = keeper.clock.monotonic() - self.request.arrived
+        self.event = event = event._replace(
+            result=result, latency_ms=round(waited_s * 1000), detail=outcome.detail
         )
-        log.info("%s", describe(self.event))
+        log.info("%s", describe(event))
+        notes = keeper.control.new_notes(notes._replace(words=words))
         # Without an id nothing was sent, or the disk failed then.
-        (events.finish if self.event.id else events.record)(self.event, notes)
+        (keeper.events.finish if event.id else keeper.events.record)(event, notes)
 
 
 class Door:

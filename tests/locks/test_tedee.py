@@ -257,7 +257,8 @@ def test_send_400_means_not_forwarded(taps, case):
         taps.send()
 
     assert str(caught.value) == words + f" {NOT_CONNECTED}" * (case == "silent")
-    assert caught.value.allows_fallback(Command.UNLOCK)
+    assert caught.value.never_reached_lock
+    assert not caught.value.forbids_fallback
 
 
 # -- what counts as done
