@@ -59,7 +59,7 @@ To add a rule       a Reason in Vocabulary, a row of RULES in Rules and of REASO
                     Parser.credentials in The settings file, LIMITS in The owner's
                     tools.  If it depends on something new: Circumstances in Rules,
                     circumstances in Judging
-To change a light   redraw its line of PICTURES in Signals, or set it in [signals]
+To change a light   redraw its line of SIGNALS in Signals, or set it in [signals]
 To add a setting    a line of its Table in Settings, and one in doorpi.toml
 To add a lock       a class in Locks with the methods of Lock (Ports), a row of LOCKS
                     below it and of LOCK_KINDS in Settings; a fake of its cloud and a
@@ -289,14 +289,6 @@ def parse_listed(text: str) -> Uid:
     return Uid(text) if is_user else parse_uid(text)
 
 
-def enrollable_uid(text: str) -> Uid:
-    """Read an identifier for the list.  Raises: ValueError, for a random UID too."""
-    uid = parse_listed(text)
-    if is_random(uid):
-        raise ValueError(RANDOM_WORDS)
-    return uid
-
-
 class Card(NamedTuple):
     """A card in the field.  Of Type A: ``atqa`` is 2 bytes in air order, ``sak``
     one."""
@@ -313,10 +305,6 @@ class Span(NamedTuple):
     days: frozenset[int]
     start_min: int
     end_min: int
-
-    @property
-    def crosses_midnight(self) -> bool:
-        return self.end_min < self.start_min
 
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -1117,7 +1105,7 @@ def spans_at(schedule: Schedule, at: datetime) -> Iterator[datetime]:
     yesterday = today - timedelta(days=1)
     for day, at_min in ((today, minute), (yesterday, minute + 1440)):
         for span in schedule.spans if schedule.closed.isdisjoint((today, day)) else ():
-            end_min = span.end_min + 1440 * span.crosses_midnight
+            end_min = span.end_min + 1440 * (span.end_min < span.start_min)
             if day.weekday() in span.days and span.start_min <= at_min < end_min:
                 yield begins_at(day) + timedelta(minutes=span.start_min)
 
@@ -1128,7 +1116,7 @@ def is_open(schedule: Schedule, at: datetime) -> bool:
     An hour that daylight saving skips admits nobody; an hour that it repeats admits
     twice.
     """
-    return any(True for _ in spans_at(schedule, at))
+    return next(spans_at(schedule, at), None) is not None
 
 
 def hours_at(
@@ -1156,10 +1144,8 @@ def hours_at(
 
 def _outside_schedule(who: Credential, when: Circumstances) -> bool:
     """A schedule that does not exist admits nobody."""
-    if who.schedule is None:
-        return False
     schedule = who.schedule_of(when.schedules)
-    return schedule is None or not is_open(schedule, when.at)
+    return who.schedule is not None and not (schedule and is_open(schedule, when.at))
 
 
 def _not_yet(who: Credential, when: Circumstances) -> bool:
@@ -1445,16 +1431,13 @@ class LockPolicy(NamedTuple):
     def confirm_times_s(self, limit_s: float) -> Iterator[float]:
         """When to ask for confirmation, in seconds after the command, up to
         ``limit_s``; at least once, even if ``limit_s`` is before the first."""
-        at_s = 0.0
-        for at_s in self.confirm_at_s:
-            if at_s > limit_s:
-                break
-            yield at_s
-        if self.confirm_at_s and self.confirm_at_s[0] > limit_s:
-            yield limit_s
-        while self.confirm_every_s and at_s + self.confirm_every_s <= limit_s:
-            at_s += self.confirm_every_s
-            yield at_s
+        times, every_s = [*self.confirm_at_s], self.confirm_every_s
+        last_s = times[-1] if times else 0.0
+        while every_s and last_s + every_s <= limit_s:
+            last_s += every_s
+            times.append(last_s)
+        yield from (min(at_s, limit_s) for at_s in times[:1])
+        yield from (at_s for at_s in times[1:] if at_s <= limit_s)
 
 
 class ConfirmTime:
@@ -1626,33 +1609,26 @@ class Backoff:
         self._failures = 0
 
 
-class Notice:
+class Notice(NamedTuple):
     """One kind of notice: about the events for which ``is_about`` is true, and about
     ``troubles`` of the door (Display) while they last.
 
     Events with the same ``by`` are one subject.  It is reported at its ``after``-th
-    event within ``within_s``, then for ``again_s`` only counted; 0: never counted.
+    event within NOTICE_WITHIN_S, then for ``again_s`` only counted; 0: never counted.
     """
 
-    def __init__(
-        self,
-        title: str,
-        title_ja: str,
-        is_about: Callable[[Event], bool],
-        *,
-        troubles: Collection[str] = (),
-        by: str = "",
-        after: int = 1,
-        again_s: float = 3600.0,
-        priority: int = 3,
-        emoji: str = "door",
-    ) -> None:
-        """``priority`` is 1 to 5; ``emoji`` a name that ntfy knows."""
-        self.title, self.title_ja, self.is_about = title, title_ja, is_about
-        self.troubles, self.by, self.after, self.again_s = troubles, by, after, again_s
-        self.priority, self.emoji = priority, emoji
+    title: str
+    title_ja: str
+    is_about: Callable[[Event], bool]
+    troubles: Collection[str] = ()
+    by: str = ""
+    after: int = 1
+    again_s: float = 3600.0
+    priority: int = 3  # 1 to 5, as ntfy has it
+    emoji: str = "door"  # its name at ntfy
 
-    within_s = 300.0
+
+NOTICE_WITHIN_S = 300.0
 
 
 def _is_failed(event: Event) -> bool:
@@ -1742,59 +1718,45 @@ CELL_S = 0.05  # one character of a picture
 #: (green, red) for each character of a picture.
 GLYPHS = {".": (0, 0), "G": (1, 0), "R": (0, 1), "A": (1, 1)}
 
-#: One character is 50 ms.  "6x ..." plays six times, "* ..." until replaced.
-PICTURES: dict[Signal, str] = {
-    Signal.WORKING:     "* GGGGGGGGGG..........",
-    Signal.ASKING:      "* GG........",
-    Signal.UNLOCKED:    "60x G",
-    Signal.LOCKED:      "6x GGGGG.....",
-    Signal.FAULT:       "20x RR..",
-    Signal.UNSURE:      "4x RRRRRGGGGG",
-    Signal.DENIED:      "2x RRRRRRRRRRRRRR......",
-    Signal.STOPPING:    "10x RR..",
-    Signal.READY:       "* G" + 99 * ".",
-    Signal.READER_LOST: "* RR" + 58 * ".",
-    Signal.SCANNER_LOST: "* RR" + 58 * ".",
-    Signal.LOCK_UNREACHABLE: "* RR....RR....RR....RR....RR" + 34 * ".",
-    Signal.CONFIG_BAD:  "* RR....RR" + 52 * ".",
-    Signal.STORAGE_BAD: "* RR....RR....RR" + 46 * ".",
-    Signal.NOT_LOCKED:  "* RR....RR....RR....RR" + 40 * ".",
-    Signal.LOCKED_DOWN: "* RRRRRRRRRR" + 50 * ".",
-    Signal.ENROLLING:   "* AA..",
-    Signal.ENROLLED:    "30x A",
-    Signal.ISSUING:     "* AA..",
-    Signal.LOW_BATTERY: "3x RR....",
-    Signal.FORCED_OPEN: "* RRRRRR......",
-    Signal.HELD_OPEN:   "* RRRRRR......",
+#: What each signal looks like, and what it says to the person at the door.  One
+#: character is 50 ms; "6x ..." plays six times, "* ..." until replaced.
+SIGNALS: dict[Signal, tuple[str, str]] = {
+    Signal.WORKING: (
+        "* GGGGGGGGGG..........", "card accepted, talking to the lock",
+    ),
+    Signal.ASKING:      ("* GG........", "asking if this card may enter"),
+    Signal.UNLOCKED:    ("60x G", "the lock confirmed: unlocked"),
+    Signal.LOCKED:      ("6x GGGGG.....", "the lock confirmed: locked"),
+    Signal.FAULT:       ("20x RR..", "the lock refused or could not be reached"),
+    Signal.UNSURE:      ("4x RRRRRGGGGG", "sent but not confirmed: try the door"),
+    Signal.DENIED:      ("2x RRRRRRRRRRRRRR......", "this card may not enter"),
+    Signal.STOPPING:    ("10x RR..", "DoorPi is shutting down"),
+    Signal.READY:       ("* G" + 99 * ".", "ready for a card"),
+    Signal.READER_LOST: ("* RR" + 58 * ".", "the card reader does not answer"),
+    Signal.SCANNER_LOST: ("* RR" + 58 * ".", "the QR scanner does not answer"),
+    Signal.LOCK_UNREACHABLE: (
+        "* RR....RR....RR....RR....RR" + 34 * ".",
+        "the lock's cloud cannot be reached",
+    ),
+    Signal.CONFIG_BAD:  ("* RR....RR" + 52 * ".", "the edited settings are not valid"),
+    Signal.STORAGE_BAD: ("* RR....RR....RR" + 46 * ".", "the log cannot be written"),
+    Signal.NOT_LOCKED: (
+        "* RR....RR....RR....RR" + 40 * ".", "the door could not be locked again",
+    ),
+    Signal.LOCKED_DOWN: (
+        "* RRRRRRRRRR" + 50 * ".", "locked down: nobody may enter",
+    ),
+    Signal.ENROLLING:   ("* AA..", "a new card may be enrolled now"),
+    Signal.ENROLLED:    ("30x A", "the new card is on the list"),
+    Signal.ISSUING:     ("* AA..", "writing a new card: keep it there"),
+    Signal.LOW_BATTERY: ("3x RR....", "after a result: the lock's battery is low"),
+    Signal.FORCED_OPEN: ("* RRRRRR......", "the door was opened by force"),
+    Signal.HELD_OPEN:   ("* RRRRRR......", "the door is still open: close it"),
 }  # fmt: skip
+PICTURES = {sign: picture for sign, (picture, _) in SIGNALS.items()}
+MEANINGS = {sign: meaning for sign, (_, meaning) in SIGNALS.items()}
 
-#: What each signal says to the person at the door.
-MEANINGS: dict[Signal, str] = {
-    Signal.WORKING: "card accepted, talking to the lock",
-    Signal.ASKING: "asking if this card may enter",
-    Signal.UNLOCKED: "the lock confirmed: unlocked",
-    Signal.LOCKED: "the lock confirmed: locked",
-    Signal.FAULT: "the lock refused or could not be reached",
-    Signal.UNSURE: "sent but not confirmed: try the door",
-    Signal.DENIED: "this card may not enter",
-    Signal.STOPPING: "DoorPi is shutting down",
-    Signal.READY: "ready for a card",
-    Signal.READER_LOST: "the card reader does not answer",
-    Signal.SCANNER_LOST: "the QR scanner does not answer",
-    Signal.LOCK_UNREACHABLE: "the lock's cloud cannot be reached",
-    Signal.CONFIG_BAD: "the edited settings are not valid",
-    Signal.STORAGE_BAD: "the log cannot be written",
-    Signal.NOT_LOCKED: "the door could not be locked again",
-    Signal.LOCKED_DOWN: "locked down: nobody may enter",
-    Signal.ENROLLING: "a new card may be enrolled now",
-    Signal.ENROLLED: "the new card is on the list",
-    Signal.ISSUING: "writing a new card: keep it there",
-    Signal.LOW_BATTERY: "after a result: the lock's battery is low",
-    Signal.FORCED_OPEN: "the door was opened by force",
-    Signal.HELD_OPEN: "the door is still open: close it",
-}
-
-#: The same, as a sign in a Japanese office puts it.
+#: The meanings, as a sign in a Japanese office puts them.
 MEANINGS_JA: dict[Signal, str] = {
     Signal.WORKING: "受け付けました。お待ちください",
     Signal.ASKING: "照会中です。お待ちください",
@@ -1821,7 +1783,7 @@ MEANINGS_JA: dict[Signal, str] = {
 }
 
 #: Shown until another signal replaces them; the others end by themselves.
-STANDING = frozenset(sign for sign in Signal if PICTURES[sign].startswith("*"))
+STANDING = frozenset(s for s, (picture, _) in SIGNALS.items() if picture[0] == "*")
 
 #: Shown as long as the fault lasts, the most urgent first.
 FAULTS = (
@@ -1908,15 +1870,11 @@ def parse_pattern(picture: str) -> Pattern:
     return pattern
 
 
-def picture_of(sign: Signal) -> Callable[[str], None]:
-    """The check of the picture of ``sign`` in [signals]."""
-
-    def check(picture: str) -> None:
-        if (parse_pattern(picture).times is None) != (sign in STANDING):
-            ends = "end (start with 6x)", "repeat (start with *)"
-            raise ValueError(f"this signal must {ends[sign in STANDING]}")
-
-    return check
+def check_picture(sign: Signal, picture: str) -> None:
+    """The check of a key of [signals]."""
+    if (parse_pattern(picture).times is None) != (sign in STANDING):
+        ends = "end (start with 6x)", "repeat (start with *)"
+        raise ValueError(f"this signal must {ends[sign in STANDING]}")
 
 
 ################################################################################
@@ -2553,8 +2511,8 @@ TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
     "scanner": ScannerConfig.keys,
     **{name: cls.keys for name, cls in ONLINE.items()},
     "signals": {
-        str(sign): Setting(PICTURES[sign], MEANINGS[sign], check=picture_of(sign))
-        for sign in Signal
+        str(sign): Setting(*row, check=functools.partial(check_picture, sign))
+        for sign, row in SIGNALS.items()
     },
     "schedule": {
         "name": Setting("", "what cards call it", 0, LONGEST_NAME, is_needed=True),
@@ -2922,7 +2880,9 @@ class Parser:
         if text in (0, "", PLACEHOLDER):  # a missing one is reported already
             return None
         try:
-            uid = chat_user(text) if key == "id" else enrollable_uid(text)
+            uid = chat_user(text) if key == "id" else parse_listed(text)
+            if is_random(uid):
+                raise ValueError(RANDOM_WORDS)
         except ValueError as error:
             self.report(f"{place}.{key}", f" = {_shown(text)}: {error}")
             return None
@@ -14420,7 +14380,7 @@ class Digest:
         notice = NOTICES[name]
         subject = f"{name} {getattr(event, notice.by, '')}"
         recent = [*state["recent"].pop(subject, []), at][-notice.after :]
-        is_enough = len(recent) == notice.after and at - recent[0] <= notice.within_s
+        is_enough = len(recent) == notice.after and at - recent[0] <= NOTICE_WITHIN_S
         if is_enough or subject in state["told"]:
             line = log_lines([event], as_json=True, as_csv=False, colours=False)
             title = notice.title_ja if self._language == "ja" else notice.title

@@ -14,10 +14,8 @@ from doorpi import (
     Event,
     LockState,
     Reason,
-    Span,
     Uid,
     Verdict,
-    enrollable_uid,
     fitting,
     folded,
     format_uid,
@@ -157,21 +155,6 @@ def test_only_a_short_uid_with_08_first_is_random(uid, random):
     assert is_random(Uid(uid)) is random
 
 
-def test_a_random_uid_cannot_be_enrolled():
-    with pytest.raises(ValueError) as refused:  # noqa: PT011 -- the words are below
-        enrollable_uid("8.17.34.51")
-
-    assert str(refused.value) == (
-        "a random UID (4 bytes beginning with 08, or 8 with 01:FE), as phones have: it changes at each tap"
-        " and cannot be enrolled; use a card"
-    )
-
-
-@pytest.mark.parametrize(("text", "uid"), [("0123ab07", FOUR), ("1.35.171.7", FOUR)])
-def test_any_other_uid_can_be_enrolled(text, uid):
-    assert enrollable_uid(text) == uid
-
-
 SHOWN = {
     "plain": ("Ken Sato", "Ken Sato"),
     "Japanese, with the wide space": ("佐藤\u3000健", "佐藤\u3000健"),
@@ -301,13 +284,6 @@ def test_each_command_aims_at_a_state():
         Command.LOCK: LockState.LOCKED,
         Command.UNLOCK: LockState.UNLOCKED,
     }
-
-
-def test_a_span_that_ends_at_midnight_crosses_it_only_when_written_as_zero():
-    to_24 = Span(days=frozenset({0}), start_min=1200, end_min=1440)
-    to_0 = Span(days=frozenset({0}), start_min=1200, end_min=0)
-
-    assert (to_24.crosses_midnight, to_0.crosses_midnight) == (False, True)
 
 
 DOOR_EVENTS = {
