@@ -13969,6 +13969,10 @@ class Unavailable(Exception):
         self.status = reply.status if reply else 0
 
 
+class TooManyCalls(Unavailable):
+    """This call may not begin yet."""
+
+
 class CallRate:
     """At most ``per_min`` calls in any 60 seconds."""
 
@@ -13989,6 +13993,11 @@ class WebClient:
     time.  One thread makes the calls; ``close``, on any thread, ends the current call
     and all later ones."""
 
+    max_pause_s = inf  # the longest pause that is honoured
+    refused_s = 600.0  # the same after one that was wrong itself
+    refusals: Collection[int] = (400, 401, 403, 404)  # the statuses that say so
+    is_patient = True  # a call waits until ``rate`` allows it
+
     def __init__(
         self,
         base_url: str,
@@ -13999,7 +14008,7 @@ class WebClient:
         token: str = "",
     ) -> None:
         """``token`` is sent as Authorization: Bearer; it and the ``secrets`` are hidden
-        in the server's texts.  Calls wait for ``rate``."""
+        in the server's texts."""
         self._clock, self._rate, secrets = clock, rate, [token, *secrets]
         bearer = {"Authorization": f"Bearer {token}"} if token else {}
         headers = {**headers, **bearer, "Connection": "close"}
@@ -14021,6 +14030,8 @@ class WebClient:
         as JSON, or as it is.  Raises: Unavailable, also for any status but 2xx."""
         now = self._clock.monotonic
         while self._rate and not self.dialer.closed and (s := self._rate.wait_s(now())):
+            if not self.is_patient:
+                raise TooManyCalls("too many calls", s, is_unsent=True)
             self._clock.sleep(min(s, 1.0))
         by, self._api.max_body = now() + within_s, max_body
         call = functools.partial(self._api.call, method, path, by=by, send_by=by)
@@ -14033,7 +14044,10 @@ class WebClient:
             self.dialer.hang_up()
         if not reply.is_accepted:
             words = f"{self.dialer.host}: {reply.words}"
-            raise Unavailable(words, reply.after_s or 0.0, reply=reply)
+            after_s = reply.after_s or 0.0
+            if reply.status in self.refusals:
+                after_s = max(after_s, self.refused_s)
+            raise Unavailable(words, min(self.max_pause_s, after_s), reply=reply)
         return reply
 
     def json(self, kind: type[T], method: str, path: str, *args: Any, **kw: Any) -> T:
@@ -14068,7 +14082,9 @@ class OnlineStore(SqliteFile):
         return dict(map(tuple, self._query(sql, prefix, ends)))
 
     def keep(self, name: str, value: str) -> None:
-        self.change({name: value})
+        """Store a note, unless it is as it was: cards wear out."""
+        if self.recall(name) != value:
+            self.change({name: value})
 
     def change(self, notes: Mapping[str, str | None]) -> None:
         """Store these notes, and delete those with None, in one transaction."""
@@ -14687,8 +14703,38 @@ class Roster:
     people is refused until the owner accepts it (`doorpi online --accept`).  One that
     is valid for ever, ``trust_for_s`` None, can be taken before the clock is set."""
 
-    def __init__(self, place: str, context: Context, trust_for_s: float | None) -> None:
+    look_s = 5.0
+
+    def __init__(
+        self,
+        place: str,
+        context: Context,
+        trust_for_s: float | None,
+        interval_s: float = 0.0,
+    ) -> None:
         self._place, self._context, self._trust_for_s = place, context, trust_for_s
+        self._interval_s, self._due, self._refused = interval_s, -inf, ""
+        self.is_readable = False  # the last reading brought a complete list
+
+    def refresh(self, read: Callable[[], object], *, is_due: bool = False) -> float:
+        """Call ``read``, which takes the new list, if that is due, or if the owner has
+        accepted the last one.  Returns the seconds until the next look.  Raises:
+        Unavailable, also until the next reading after a list was refused."""
+        now = self._context.clock.monotonic
+        if now() >= self._due or is_due or self.is_accepted():
+            self._refused = ""
+            try:
+                read()
+            except ListRefused as refused:
+                self._refused = str(refused)
+            except Unavailable:
+                self.is_readable = False
+                raise
+            self.is_readable = True
+            self._due = now() + self._interval_s * random.uniform(0.9, 1.1)
+        if self._refused:
+            raise Unavailable(self._refused)
+        return min(self.look_s, self._due - now())
 
     def _times(self) -> tuple[datetime, datetime | None]:
         """Now, and until when the list is valid.  Raises: Unavailable."""
@@ -14808,21 +14854,12 @@ class ListReader:
         self._client = WebClient(
             base, context.clock, {}, [self._path], CallRate(20), table.token.text
         )
-        self._roster = Roster(place, context, table.trust_for_s)
-        self._due, self._refused, self._etag = -inf, "", ""
+        trust_for_s, interval_s = table.trust_for_s, table.interval_s
+        self._roster = Roster(place, context, trust_for_s, interval_s)
+        self._etag = ""
 
     def step(self) -> float:
-        now = self._context.clock.monotonic
-        if now() >= self._due or self._roster.is_accepted():
-            self._refused = ""
-            try:
-                self._read()
-            except ListRefused as refused:
-                self._refused = str(refused)
-            self._due = now() + self._table.interval_s * random.uniform(0.9, 1.1)
-        if self._refused:  # until the next reading, or the owner accepts it
-            raise Unavailable(self._refused)
-        return min(5.0, self._due - now())
+        return self._roster.refresh(self._read)
 
     def close(self) -> None:
         self._client.close()
@@ -15147,6 +15184,11 @@ class CheckIns:
         """The check-ins of a day, or all."""
         return [*map(json.loads, self._store.under(f"check-in {day}").values())]
 
+    def ends(self, day: date) -> dict[str, datetime]:
+        """Until when each membership is checked in that day."""
+        ends = {row["member"]: iso_time(row.get("until")) for row in self.on(day)}
+        return {member: end for member, end in ends.items() if end}
+
     def keep(self, row: dict[str, Any], **changes: object) -> None:
         row |= changes
         self._tried_at[row["name"]] = self._clock.monotonic()
@@ -15169,10 +15211,7 @@ class CheckIns:
                 self._store.change({row["name"]: None})
 
 
-Calls = Generator[None, None, T]  # yields before each call to Cobot
-
 JSON_API = "application/vnd.api+json"
-COBOT_PAGES = 200  # a list may have so many
 
 
 @contextlib.contextmanager
@@ -15192,25 +15231,47 @@ def _read_each(items: Any, read: Callable[[Any], None]) -> None:
 
 
 class CobotApi:
-    """The calls to Cobot, about the one space of the settings."""
+    """The calls to Cobot, about the one space of the settings.  The ``read`` methods
+    replace a part of what is known of the space.  All raise Unavailable."""
 
-    within_s, max_body = 10.0, 1024 * 1024
+    within_s, max_body, most_pages = 10.0, 1024 * 1024, 200
+    calls_per_min = 20
+    longest_pause_s = 900.0  # also after a token that is not valid
+    bookings_ahead = timedelta(hours=48)
 
     def __init__(
-        self, config: CobotConfig, clock: Clock, store: OnlineStore | None = None
+        self,
+        config: CobotConfig,
+        clock: Clock,
+        store: OnlineStore | None = None,
+        *,
+        is_patient: bool = True,
     ) -> None:
+        """One that is not patient raises TooManyCalls instead of waiting."""
         self._config, self._store, self._clock = config, store, clock
         token, site = config.token.text, f"https://{config.subdomain}.cobot.me"
-        self._api_1 = WebClient(config.site_url or site, clock, token=token)
+        rate = CallRate(self.calls_per_min)
+        self._api_1 = WebClient(config.site_url or site, clock, rate=rate, token=token)
         accept = {"Accept": JSON_API}
-        self._api_2 = WebClient(config.base_url, clock, accept, token=token)
+        self._api_2 = WebClient(config.base_url, clock, accept, rate=rate, token=token)
+        for client in (self._api_1, self._api_2):
+            client.is_patient = is_patient
+            client.max_pause_s = client.refused_s = self.longest_pause_s
+            client.refusals = (401,)
         self.by = inf  # monotonic: when the next answers must be there
-        known = json.loads((store and store.recall("cobot space")) or "{}")
-        self.space_id, self.zone = known.get("id", ""), known.get("zone", "")
 
     def close(self) -> None:
         self._api_1.close()
         self._api_2.close()
+
+    def _site(self) -> dict[str, str]:
+        """The ``id`` and the time ``zone`` of the space, "" if they are not known."""
+        known = self._store and self._store.recall("cobot space")
+        return {"id": "", "zone": "", **json.loads(known or "{}")}
+
+    @property
+    def wall(self) -> WallClock:
+        return WallClock(self._site()["zone"])
 
     def _within_s(self) -> float:
         return max(0.1, min(self.within_s, self.by - self._clock.monotonic()))
@@ -15228,12 +15289,11 @@ class CobotApi:
                 return kind()
             raise
 
-    def pages(self, name: str, *, may_lack: bool = False) -> Calls[list[Any]]:
+    def _pages(self, name: str, *, may_lack: bool = False) -> list[Any]:
         """A whole list of the space.  Raises: Unavailable if it changes while read."""
         items, totals = list[Any](), list[int]()
-        path = f"/spaces/{self.space_id}/{name}"
+        path = f"/spaces/{self._site()['id']}/{name}"
         while path:
-            yield
             page = self.get(path, dict, may_lack=may_lack)
             if not page:
                 return []
@@ -15242,43 +15302,94 @@ class CobotApi:
                 totals.append(page.get("meta", {}).get("totalPages", len(totals) + 1))
                 link = urlsplit(page.get("links", {}).get("next") or "")
             path = f"{link.path}?{link.query}" if link.path else ""
-            if len(totals) > COBOT_PAGES:
+            if len(totals) > self.most_pages:
                 raise Unavailable("Cobot's list does not end")
         if totals[0] not in (1, *totals[1:]) or totals[-1] != len(totals):
             raise Unavailable("Cobot's list changed while it was read")
         return items
 
-    def identify(self) -> Calls[None]:
+    def identify(self) -> None:
         """Read the id and the time zone of the space.  A token of a space has no user:
         the known ones stay then."""
-        yield
-        said = self.get("/user?include=adminOf", dict, may_lack=bool(self.space_id))
+        known_id, subdomain = self._site()["id"], self._config.subdomain
+        said = self.get("/user?include=adminOf", dict, may_lack=bool(known_id))
         with _reading_cobot():
             found = [
                 {"id": str.__str__(each["id"]), "zone": about.get("timeZone") or ""}
                 for each in said.get("included", [])
-                if (about := each.get("attributes", {})).get("subdomain")
-                == self._config.subdomain
+                if (about := each.get("attributes", {})).get("subdomain") == subdomain
             ]
-        if found and found[0] != {"id": self.space_id, "zone": self.zone}:
-            self.space_id, self.zone = found[0]["id"], found[0]["zone"]
-            if self._store:
-                self._store.keep("cobot space", json.dumps(found[0]))
-        elif not found and (said or not self.space_id):
-            name = self._config.subdomain
-            raise Unavailable(f"the token's user is not an administrator of {name}")
+        if not found and (said or not known_id):
+            words = f"the token's user is not an administrator of {subdomain}"
+            raise Unavailable(words)
+        if found and self._store:
+            self._store.keep("cobot space", json.dumps(found[0]))
+
+    def read_space(self, at: datetime) -> Space:
+        self.identify()
+        space = Space(self._config, self.wall)
+        _read_each(self.get("/api/check_in_tokens", list), space.add_token)
+        _read_each(self._pages(f"memberships?{self._dates(at)}"), space.add_member)
+        self.read_plans(space, at)
+        if self._config.time_passes and not self._config.resource:
+            self.read_passes(space, at)
+        if self._config.resource:
+            self.read_bookings(space, at)
+        return space
+
+    def _dates(self, at: datetime) -> str:
+        """The filter of a list: from yesterday, as zones differ, until it expires."""
+        last = at + timedelta(days=1, seconds=self._config.trust_for_s)
+        days = f"filter[from]={at.date() - timedelta(days=1)}&filter[to]={last.date()}"
+        return f"{days}&page[size]=25"
+
+    def read_plans(self, space: Space, at: datetime) -> None:
+        fresh = Space(self._config, space.wall)
+        _read_each(self._pages(f"membership_plans?{self._dates(at)}"), fresh.add_plan)
+        space.plans = fresh.plans
+
+    def read_passes(self, space: Space, at: datetime) -> None:
+        fresh = Space(self._config, space.wall)
+        _read_each(self.get("/api/time_passes/unused", list), fresh.add_pass)
+        _read_each(self.get("/api/plans", list, may_lack=True), fresh.add_offer)
+        space.passes = fresh.passes
+        space.plans_without_passes = fresh.plans_without_passes
+
+    def read_bookings(self, space: Space, at: datetime) -> None:
+        fresh = Space(self._config, space.wall)
+        fresh.emails = space.emails
+        rooms = self._pages("resources?page[size]=50", may_lack=True)
+        with _reading_cobot():
+            named = {each["attributes"]["name"]: each["id"] for each in rooms}
+        room = named.get(self._config.resource, self._config.resource)
+        first, last = at - timedelta(hours=1), at + self.bookings_ahead
+        times = f"filter[from]={utc_text(first)}&filter[to]={utc_text(last)}"
+        found = self._pages(f"bookings?{times}&page[size]=50")
+        _read_each(found, functools.partial(fresh.add_booking, room))
+        space.bookings = fresh.bookings
+
+    def read_member(self, space: Space, token: str) -> str:
+        """Read the membership of a card; returns its id, "" if Cobot has none."""
+        path = f"/api/check_in_tokens/{quote(token, safe='')}"
+        if not (said := self.get(path, dict, may_lack=True)):
+            return ""
+        _read_each([{**said, "token": token}], space.add_token)
+        member = str(said["membership"]["id"])
+        said = self.get(f"/memberships/{quote(member, safe='')}", dict)
+        _read_each([said.get("data")], space.add_member)
+        return member
 
     def checked_in_until(self, token: str) -> datetime | None:
         """The end of a member's current check-in, None if there is none."""
-        path = f"/spaces/{self.space_id}/check_ins/current?filter[checkInToken]="
-        said, now = self.get(path + quote(token, safe=""), dict), self._clock.now()
+        path = f"/spaces/{self._site()['id']}/check_ins/current"
+        path += f"?filter[checkInToken]={quote(token, safe='')}"
+        said, now = self.get(path, dict), self._clock.now()
         with _reading_cobot():
             ends = [_cobot_time(c["attributes"]["validUntil"]) for c in said["data"]]
         return max((end for end in ends if end > now), default=None)
 
     def check_in(self, token: str) -> None:
-        """Check a member in.  Raises: Unavailable."""
-        space = {"data": {"id": self.space_id, "type": "spaces"}}
+        space = {"data": {"id": self._site()["id"], "type": "spaces"}}
         said = {
             "type": "checkIns",
             "attributes": {"checkInToken": token},
@@ -15291,162 +15402,36 @@ class CobotApi:
             raise Unavailable(f"unexpected answer to a check-in: {reply.words}")
 
 
-class Cobot:
-    """Keeps the list of members up to date, and checks them in."""
+class CobotList:
+    """Keeps the list of members up to date."""
 
-    look_every_s, log_every_s = 0.2, 1.0
-    bookings_every_s = 300.0
-    bookings_ahead = timedelta(hours=48)
-    refresh_every_s, same_card_s = 10.0, 300.0
-    calls_per_min = 20  # for the list, and as many for check-ins and look-ups
-    longest_pause_s = 900.0  # also after a token that is not valid
+    room_interval_s = 300.0  # at the longest: bookings are made at short notice
 
     def __init__(self, place: str, table: CobotConfig, context: Context) -> None:
-        self.name, self._table, self._context = place, table, context
-        self._clock, self._store = context.clock, context.store
+        self.name, self._context, self._store = place, context, context.store
         self._api = CobotApi(table, context.clock, context.store)
-        self._roster = Roster(place, context, table.trust_for_s)
-        self._check_ins = CheckIns(context.store, context.clock)
-        self._space: Space | None = None  # as it was read last
-        self._reading: Calls[None] | None = None
-        self._reads_all = True  # and not only bookings
-        self._due = self._bookings_due = -inf
-        self._list_rate = CallRate(self.calls_per_min)
-        self._rate = CallRate(self.calls_per_min)
-        self._log_reads, self._accept_checks = Every(self.log_every_s), Every(2.0)
-        self._refreshes, self._lost_logged = Every(self.refresh_every_s), Every(600.0)
+        self.close = self._api.close
+        longest_s = self.room_interval_s if table.resource else inf
+        interval_s = min(table.interval_s, longest_s)
+        self.roster = Roster(place, context, table.trust_for_s, interval_s)
+        self._rules = f"{table.plans} {table.time_passes} {table.resource}"
+        self.check_ins = CheckIns(context.store, context.clock)
+        self.space: Space | None = None  # as it was read last
+        self.guard = threading.Lock()  # of the list in force and its space
         self._day = date.min
-        self._unknown: dict[Uid, float] = {}  # when Cobot did not know a card
-        self._list_trouble = self._other_trouble = ""
-        self._inbox = contextlib.ExitStack()  # while the door may ask
-        self._requests: InboxSource | None = None
-        self._folder = look_up_folder(Path(context.config.door.state_dir))
-
-    @property
-    def trouble(self) -> str:
-        return "; ".join(filter(None, (self._list_trouble, self._other_trouble)))
 
     def step(self) -> float:
-        try:
-            at = self._context.now()
-            try:
-                self._read_list(at)
-            except Unavailable as error:
-                self._list_trouble = str(error)
-                raise
-            if self._log_reads.is_due(self._clock.monotonic()):
-                self._read_log(at)
-                self._make_check_ins(at)
-            self._serve_door(at)
-        except Unavailable as error:
-            self._reading = None
-            self._close_inbox()
-            if str(error) != self._list_trouble:
-                self._other_trouble = str(error)
-            pause_s = self.longest_pause_s if error.status == 401 else error.after_s
-            pause_s = min(pause_s, self.longest_pause_s)
-            raise Unavailable(self.trouble, pause_s) from None
-        return self.look_every_s
+        day = self._api.wall.day_of(self._context.now())  # passes end with the day
+        return self.roster.refresh(self._read, is_due=day != self._day)
 
-    def close(self) -> None:
-        self._api.close()
-        self._space = None
-        self._close_inbox()
-
-    @property
-    def _wall(self) -> WallClock:
-        return WallClock(self._api.zone)
-
-    # -- the list
-
-    def _read_list(self, at: datetime) -> None:
-        """Make the next call for the list, if one is due."""
-        now = self._clock.monotonic()
-        if self._reading is None:
-            is_refused = bool(self._list_trouble) and self._accept_checks.is_due(now)
-            is_whole = now >= self._due or (is_refused and self._roster.is_accepted())
-            if not is_whole and not (
-                self._table.resource and now >= self._bookings_due
-            ):
-                return
-            self._reads_all = is_whole or self._space is None
-            self._reading = self._read(at, None if self._reads_all else self._space)
-            next(self._reading)
-        if self._list_rate.wait_s(now):
-            return
-        try:
-            next(self._reading)
-            return
-        except StopIteration:
-            self._list_trouble = ""
-        except ListRefused as refused:
-            self._list_trouble = str(refused)
-        self._reading, self._bookings_due = None, now + self.bookings_every_s
-        if self._reads_all:
-            _, day_ends = self._wall.bounds(self._wall.day_of(at))
-            wait_s = self._table.interval_s * random.uniform(0.9, 1.1)
-            to_day_s = (day_ends - at).total_seconds() + 1  # passes end with the day
-            self._due = now + min(wait_s, to_day_s)
-
-    def _read(self, at: datetime, space: Space | None) -> Calls[None]:
-        """Read the list, or only the bookings of ``space``; and take it."""
-        api = self._api
-        if space is None:
-            yield from api.identify()
-            space = Space(self._table, self._wall)
-            yield
-            _read_each(api.get("/api/check_in_tokens", list), space.add_token)
-            found = yield from api.pages(f"memberships?{self._dates(at)}")
-            _read_each(found, space.add_member)
-            yield from self._read_plans(space, at)
-            if self._table.time_passes and not self._table.resource:
-                yield from self._read_passes(space, at)
-        if self._table.resource:
-            yield from self._read_bookings(space, at)
-        self._roster.take(self._steady(space, at), keeps_missing_once=True)
-        self._space = space
-        findings = json.dumps(space.findings())
-        if findings != self._store.recall(f"findings {self.name}"):
-            self._store.keep(f"findings {self.name}", findings)
-
-    def _dates(self, at: datetime) -> str:
-        """The filter of a list: from yesterday, as zones differ, until it expires."""
-        last = at + timedelta(days=1, seconds=self._table.trust_for_s)
-        days = f"filter[from]={at.date() - timedelta(days=1)}&filter[to]={last.date()}"
-        return f"{days}&page[size]=25"
-
-    def _read_plans(self, space: Space, at: datetime) -> Calls[None]:
-        fresh = Space(self._table, space.wall)
-        found = yield from self._api.pages(f"membership_plans?{self._dates(at)}")
-        _read_each(found, fresh.add_plan)
-        space.plans = fresh.plans
-
-    def _read_passes(self, space: Space, at: datetime) -> Calls[None]:
-        fresh = Space(self._table, space.wall)
-        yield
-        _read_each(self._api.get("/api/time_passes/unused", list), fresh.add_pass)
-        yield
-        found = self._api.get("/api/plans", list, may_lack=True)
-        _read_each(found, fresh.add_offer)
-        for row in self._check_ins.on(space.wall.day_of(at)):
-            if row["state"] == "refused" and row["member"] in fresh.passes:
-                self._store.change({row["name"]: None})  # a pass was bought since
-        space.passes = fresh.passes
-        space.plans_without_passes = fresh.plans_without_passes
-
-    def _read_bookings(self, space: Space, at: datetime) -> Calls[None]:
-        fresh = Space(self._table, space.wall)
-        fresh.emails = space.emails
-        rooms = yield from self._api.pages("resources?page[size]=50", may_lack=True)
-        with _reading_cobot():
-            named = {each["attributes"]["name"]: each["id"] for each in rooms}
-        room = named.get(self._table.resource, self._table.resource)
-        first, last = at - timedelta(hours=1), at + self.bookings_ahead
-        times = f"filter[from]={utc_text(first)}&filter[to]={utc_text(last)}"
-        times += "&page[size]=50"
-        found = yield from self._api.pages(f"bookings?{times}")
-        _read_each(found, functools.partial(fresh.add_booking, room))
-        space.bookings = fresh.bookings
+    def _read(self) -> None:
+        at = self._context.now()
+        space = self._api.read_space(at)
+        self._day = space.wall.day_of(at)
+        with self.guard:
+            self.roster.take(self._steady(space, at), keeps_missing_once=True)
+            self.space = space
+        self._store.keep(f"findings {self.name}", json.dumps(space.findings()))
 
     def _steady(self, space: Space, at: datetime) -> list[Credential]:
         """The cards.  If many people lose what lets them in, such as a plan or a pass,
@@ -15456,74 +15441,118 @@ class Cobot:
             rules = {uid: card.membership for uid, card in cards.items()}
             return {uid for uid, rule in rules.items() if rule and rule.lasts(at)}
 
-        cards = {card.uid: card for card in space.cards(at, self._checked_in(at))}
+        ends = self.check_ins.ends(space.wall.day_of(at))
+        cards = {card.uid: card for card in space.cards(at, ends)}
         before = {card.uid: card for card in self._context.synced.cards(self.name)}
         lost = sorted(able(before) - able(cards))
-        table, note = self._table, f"doubt {self.name}"
-        rules = f"{table.plans} {table.time_passes} {table.resource}"
-        noted, mark = self._store.recall(note) or "", f"{rules}\n{' '.join(lost)}"
-        is_new = noted.startswith(f"{rules}\n") and mark != noted
+        note, mark = f"doubt {self.name}", f"{self._rules}\n{' '.join(lost)}"
+        noted = self._store.recall(note) or ""
+        is_new = noted.startswith(f"{self._rules}\n") and mark != noted
         if is_new and list_refusal(able(before), able(cards)):
             for uid in cards.keys() & lost:
                 cards[uid] = cards[uid]._replace(membership=before[uid].membership)
-        if mark != noted:
-            self._store.keep(note, mark)
+        self._store.keep(note, mark)
         return [*cards.values()]
 
-    # -- check-ins
 
-    def _checked_in(self, at: datetime) -> dict[str, datetime]:
-        """The end of each membership's check-in of today."""
-        today = self._check_ins.on(self._wall.day_of(at))
-        ends = {row["member"]: iso_time(row.get("until")) for row in today}
-        return {member: end for member, end in ends.items() if end}
+class CobotDesk:
+    """Checks members in, and answers the door's questions about members.  It has its
+    own thread, since reading the list may take minutes."""
+
+    look_every_s, log_every_s = 0.2, 1.0
+    look_up_every_s, same_card_s = 10.0, 300.0
+
+    def __init__(
+        self, table: CobotConfig, context: Context, members: CobotList
+    ) -> None:
+        self.name, self._table = f"{members.name} check-ins", table
+        self._context, self._clock, self._members = context, context.clock, members
+        self._api = CobotApi(table, context.clock, context.store, is_patient=False)
+        self._check_ins = members.check_ins
+        self._log_due, self._look_ups = -inf, Every(self.look_up_every_s)
+        self._day = date.min
+        self._unknown: dict[Uid, float] = {}  # when Cobot did not know a card
+        self._inbox = contextlib.ExitStack()  # while the door may ask
+        self._requests: InboxSource | None = None
+        self._folder = look_up_folder(Path(context.config.door.state_dir))
+        self._is_closed, self.trouble = False, ""
+
+    def step(self) -> float:
+        at, now = self._clock.now(), self._clock.monotonic()
+        try:
+            self._context.now()
+            with contextlib.suppress(TooManyCalls):
+                if now >= self._log_due:
+                    self._read_log(at)
+                    self._make_check_ins(at)
+                    self._log_due = now + self.log_every_s
+                self._serve_door(at)
+        except Unavailable:
+            self._close_inbox()
+            raise
+        return self.look_every_s
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._api.close()
+        self._close_inbox()
+
+    # -- check-ins
 
     def _read_log(self, at: datetime) -> None:
         """Add a check-in for everybody who was let in since the last reading."""
         if self._table.check_in == "off":
             return
-        note = self._store.recall("cobot bookmark")
-        mark = _count(note) if note else self._context.events.last_id()
+        events, store = self._context.events, self._context.store
+        note = store.recall("cobot bookmark")
+        mark = _count(note) if note else events.last_id()
         exits = [each.name for each in self._context.config.readers if each.is_exit]
-        for event in ended_events(self._context.events, mark, at):
+        for event in ended_events(events, mark, at):
             mark, uid = event.id, event.uid
             has_come = event.source in CARDS and event.point not in exits
             if uid and has_come and event.result is Result.UNLOCKED:
                 row = self._check_in_of(uid, event.at)
                 if row and row["state"] == "due":
                     self._check_ins.keep(row)
-        if str(mark) != note:
-            self._store.keep("cobot bookmark", str(mark))
+        store.keep("cobot bookmark", str(mark))
+
+    def _check_in_of(self, uid: Uid, at: datetime) -> dict[str, Any] | None:
+        """The check-in of a member's card on that day, None for other cards."""
+        who = self._context.config.cards.get(uid) or self._context.people.find(uid)
+        if not (who and who.membership and who.source is Origin.COBOT):
+            return None
+        member, space = who.membership.id, self._members.space
+        row = self._check_ins.of(self._api.wall.day_of(at), member, uid)
+        if row["state"] == "refused" and space and space.passes.get(member):
+            row |= {"state": "due", "sent": 0}  # a pass was bought since
+        return row
 
     def _make_check_ins(self, at: datetime) -> None:
-        today = self._wall.day_of(at)
+        """Make the next one that is ready."""
+        today = self._api.wall.day_of(at)
         if today != self._day:
-            self._day = today
             self._check_ins.end_days(today)
+            self._day = today
         ready = filter(self._check_ins.is_ready, self._check_ins.on(today))
-        row = next(ready, None) if self._api.space_id else None
-        if row is None or self._spend(self._check_in(row, at)):
-            self._other_trouble = ""
+        if self._members.roster.is_readable and (row := next(ready, None)):
+            self._check_in(row, at)
 
-    def _check_in(self, row: dict[str, Any], at: datetime) -> Calls[bool]:
+    def _check_in(self, row: dict[str, Any], at: datetime) -> None:
         """Take the next step of a check-in.  Raises: Unavailable."""
         check_ins, api = self._check_ins, self._api
         token = spelled(Uid(row["uid"]), self._table.uid_format)
         if row["state"] == "done":
-            return True
-        yield
+            return
         if until := api.checked_in_until(token):
             check_ins.keep(row, state="done", until=until.isoformat())
         elif not check_ins.is_ready(row):
-            return True
+            return
         elif row["sent"] >= check_ins.most_sent:
             check_ins.keep(row, state="gave-up")
             log.warning("cobot: a check-in was sent twice, and Cobot knows of none")
         else:
-            yield
             self._send(row, token)
         self._relist(row["member"], at)
-        return True
 
     def _send(self, row: dict[str, Any], token: str) -> None:
         """Raises: Unavailable, unless Cobot has answered yes or no."""
@@ -15537,8 +15566,8 @@ class Cobot:
             if error.status not in (400, 402, 404, 409, 422):
                 raise
             check_ins.keep(row, state="refused")
-            if self._space:
-                self._space.passes.pop(row["member"], None)
+            if self._members.space:
+                self._members.space.passes.pop(row["member"], None)
             who = self._context.people.find(Uid(row["uid"]))
             who = who or Credential(Uid(row["uid"]), "")
             at, words = self._clock.now(), f"check-in refused: {error}"
@@ -15546,33 +15575,28 @@ class Cobot:
             self._context.events.record(event)
             log.warning("cobot: %s: %s", printable(who.holder), words)
         else:
-            _, until = self._wall.bounds(date.fromisoformat(row["day"]))
+            _, until = self._api.wall.bounds(date.fromisoformat(row["day"]))
             check_ins.keep(row, state="done", until=until.isoformat())
 
     def _relist(self, member: str, at: datetime) -> Membership | None:
         """Put what is known of a member on the list; returns their membership."""
-        rule, known = None, self._space and self._space.cards
-        for card in known(at, self._checked_in(at), member) if known else ():
-            self._context.synced.put(self.name, card)
-            rule = card.membership
+        rule = None
+        with self._members.guard:
+            ends = self._check_ins.ends(self._api.wall.day_of(at))
+            space = self._members.space
+            for card in space.cards(at, ends, member) if space else ():
+                self._context.synced.put(self._members.name, card)
+                rule = card.membership
         return rule
 
-    def _spend(self, calls: Calls[T]) -> T | None:
-        """Make these calls; None if that needs too many in this minute."""
-        while True:
-            try:
-                next(calls)
-            except StopIteration as ended:
-                return cast(T, ended.value)
-            if self._rate.wait_s(self._clock.monotonic()):
-                calls.close()
-                return None
-
-    # -- look-ups for the door
+    # -- the door's questions
 
     def _open_inbox(self) -> InboxSource | None:
-        """The door sends look-ups only while this process holds the folder's lock."""
-        if self._requests is None or not is_running(self._folder):
+        """The door asks only while this process holds the folder's lock."""
+        is_able = self._members.space and self._members.roster.is_readable
+        if not is_able or self._is_closed:
+            self._close_inbox()
+        elif self._requests is None or not is_running(self._folder):
             self._close_inbox()
             with contextlib.suppress(AlreadyRunning):  # the door looks just now
                 self._inbox.enter_context(only_door(self._folder))
@@ -15580,23 +15604,24 @@ class Cobot:
                 self._requests = self._inbox.enter_context(contextlib.closing(inbox))
         return self._requests
 
+    def _close_inbox(self) -> None:
+        self._requests = None
+        self._inbox.close()
+
     def _serve_door(self, at: datetime) -> None:
-        requests = self._open_inbox() if self._space else None
-        if requests is None or self._space is None:
+        if (requests := self._open_inbox()) is None:
             return
-        now = self._clock.monotonic()
-        request = requests.poll(now)
-        if requests.trouble and self._lost_logged.is_due(now):
-            log.warning("%s: %s", self.name, requests.trouble)
+        request = requests.poll(self._clock.monotonic())
+        self.trouble = requests.trouble
         if request is None:
             return
         uid, row, answer = Uid(request.identifier), None, Answer(False, [])
         self._api.by = request.good_until - 0.2  # for the way back
         try:
             if request.wants is Wants.STATUS:
-                answer = Answer(self._refresh(uid, self._space, at), [])
+                answer = Answer(self._look_up(uid, at), [])
             elif row := self._check_in_of(uid, at):
-                self._spend(self._check_in(row, at))
+                self._check_in(row, at)
         finally:
             self._api.by = inf
             if row:
@@ -15604,63 +15629,36 @@ class Cobot:
                 answer = Answer(not no, [no] if no else [])
             requests.answer(request, answer)
 
-    def _close_inbox(self) -> None:
-        self._requests = None
-        self._inbox.close()
-
-    def _check_in_of(self, uid: Uid, at: datetime) -> dict[str, Any] | None:
-        """The check-in of a member's card on that day, None for other cards."""
-        who = self._context.config.cards.get(uid) or self._context.people.find(uid)
-        if who and who.membership and who.source is Origin.COBOT:
-            return self._check_ins.of(self._wall.day_of(at), who.membership.id, uid)
-        return None
-
-    def _refresh(self, uid: Uid, space: Space, at: datetime) -> bool:
-        """Look up one card; True if the door should read the list again."""
-        now = self._clock.monotonic()
+    def _look_up(self, uid: Uid, at: datetime) -> bool:
+        """Read again the data that denies a card; True if the door should read the list
+        again."""
+        now, space, api = self._clock.monotonic(), self._members.space, self._api
         recent = {u: t for u, t in self._unknown.items() if now - t < self.same_card_s}
         self._unknown = recent
-        if uid in recent or not self._refreshes.is_due(now):
+        if space is None or uid in recent or not self._look_ups.is_due(now):
             return False
-        is_known = self._spend(self._look_up(uid, space, at))
-        if is_known is False:
+        token = spelled(uid, self._table.uid_format)
+        if not (member := api.read_member(space, token)):
             recent[uid] = now
-        return bool(is_known)
-
-    def _look_up(self, uid: Uid, space: Space, at: datetime) -> Calls[bool]:
-        """Read again the data that denies a card; False if Cobot does not know it."""
-        token, api = spelled(uid, self._table.uid_format), self._api
-        yield
-        path = f"/api/check_in_tokens/{quote(token, safe='')}"
-        said = api.get(path, dict, may_lack=True)
-        if not said:
             return False
-        _read_each([{**said, "token": token}], space.add_token)
-        member = said["membership"]["id"]
-        yield
-        said = api.get(f"/memberships/{quote(member, safe='')}", dict)
-        _read_each([said.get("data")], space.add_member)
         for reason, read in (
-            (Reason.PLAN_NOT_HERE, self._read_plans),
-            (Reason.NO_PASS, self._read_passes),
+            (Reason.PLAN_NOT_HERE, api.read_plans),
+            (Reason.NO_PASS, api.read_passes),
             (Reason.NO_PASS, functools.partial(self._read_check_in, member, uid)),
-            (Reason.NO_BOOKING, self._read_bookings),
+            (Reason.NO_BOOKING, api.read_bookings),
         ):
             rule = self._relist(member, at)
             no = rule and rule.refusal_at(at)
             needs_plan = bool(no) and rule and not rule.plan
             if no is reason or (needs_plan and reason is Reason.PLAN_NOT_HERE):
-                yield from read(space, at)
+                read(space, at)
         self._relist(member, at)
         return True
 
-    def _read_check_in(
-        self, member: str, uid: Uid, space: Space, at: datetime
-    ) -> Calls[None]:
+    def _read_check_in(self, member: str, uid: Uid, space: Space, at: datetime) -> None:
         """Add a check-in that a member has made elsewhere."""
-        yield
         if until := self._api.checked_in_until(spelled(uid, self._table.uid_format)):
-            row = self._check_ins.of(self._wall.day_of(at), member, uid)
+            row = self._check_ins.of(space.wall.day_of(at), member, uid)
             self._check_ins.keep(row, state="done", until=until.isoformat())
 
 
@@ -15670,6 +15668,12 @@ CHECK_IN_DENIES = {
     "refused": Reason.NO_PASS,
     **dict.fromkeys(("sent", "gave-up", "missed"), Reason.AUTHORITY_UNREACHABLE),
 }
+
+
+def cobot_services(where: str, table: CobotConfig, context: Context) -> list[Service]:
+    """The services of [cobot]: the list, and what depends on the moment."""
+    members = CobotList(where, table, context)
+    return [members, CobotDesk(table, context, members)]
 
 
 ################################################################################
@@ -18710,8 +18714,7 @@ def _cobot_findings(
         do = f"make one at https://{table.subdomain}.cobot.me/oauth2_clients"
         try:
             api.get("/health", dict, may_lack=True)
-            for _ in api.identify():
-                pass
+            api.identify()
             yield Finding(OK, where, f"the token is of {table.subdomain}")
             path = f"/api/access_tokens/{quote(token, safe='')}"
             said = site.json(dict, "GET", path).get("scope", [])
@@ -19310,7 +19313,7 @@ SERVICES: Makers = {
     TelegramConfig: telegram_services,
     NotifyConfig: notify_service,
     ListConfig: ListReader,
-    CobotConfig: Cobot,
+    CobotConfig: cobot_services,
     MqttConfig: functools.partial(MqttLink, parts=MQTT_PARTS),
 }
 

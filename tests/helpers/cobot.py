@@ -9,7 +9,6 @@ from typing import Any
 
 from doorpi import (
     Circumstances,
-    Cobot,
     Command,
     Context,
     Credential,
@@ -21,6 +20,7 @@ from doorpi import (
     SyncedPeople,
     Uid,
     Unavailable,
+    cobot_services,
     decide,
     parse_config,
 )
@@ -30,7 +30,7 @@ BASE = '[lock]\nkind = "relay"\n[[schedule]]\nname = "day"\ntimes = ["Mon-Fri 08
 
 
 class CobotBench:
-    """``server`` is Cobot, ``service`` what `doorpi online` runs for it."""
+    """``server`` is Cobot, ``services`` what `doorpi online` runs for it."""
 
     def __init__(self, folder: Path, clock: Any, **table: object) -> None:
         folder.mkdir(exist_ok=True)
@@ -44,8 +44,8 @@ class CobotBench:
 
     def start(self, **table: object) -> None:
         """As at a start of `doorpi online`."""
-        if hasattr(self, "service"):
-            self.service.close()
+        if hasattr(self, "services"):
+            self.stop()
         self.table |= table
         url = self.server.base_url
         lines = {"subdomain": SUBDOMAIN, "token": TOKEN, "base_url": url}
@@ -61,21 +61,30 @@ class CobotBench:
             synced=self.synced,
             events=self.store.events,
         )
-        self.service = Cobot("cobot", self.config.online["cobot"], context)
+        table = self.config.online["cobot"]
+        self.services = cobot_services("cobot", table, context)
+        _, self.desk = self.services
+
+    def stop(self) -> None:
+        for each in self.services:
+            each.close()
 
     def run(self, seconds: float = 5.0, pace_s: float = 0.0) -> str:
-        """Let that much time pass, in a few hundred steps; returns the last trouble."""
-        trouble, until = "", self.clock.monotonic() + seconds
-        pace_s = pace_s or seconds / 200
-        while self.clock.monotonic() < until:
-            wait_s, trouble = 1.0, ""
-            try:
-                wait_s = max(pace_s, self.service.step())
-                trouble = self.service.trouble
-            except Unavailable as error:
-                trouble, wait_s = str(error), max(wait_s, error.after_s)
-            self.clock.advance(min(wait_s, max(0.001, until - self.clock.monotonic())))
-        return trouble
+        """Let that much time pass, in about a hundred steps; returns the last troubles."""
+        now, until = self.clock.monotonic, self.clock.monotonic() + seconds
+        pace_s, due = pace_s or seconds / 100, dict.fromkeys(self.services, now())
+        troubles: dict[object, str] = {}
+        while now() < until:
+            for service in [each for each in self.services if due[each] <= now()]:
+                wait_s, trouble = 7.0, ""  # until the next try
+                try:
+                    wait_s = max(pace_s, service.step())
+                    trouble = getattr(service, "trouble", "")
+                except Unavailable as error:
+                    trouble, wait_s = str(error), max(wait_s, error.after_s)
+                troubles[service], due[service] = trouble, now() + wait_s
+            self.clock.advance(max(0.001, min(*due.values(), until) - now()))
+        return "; ".join(filter(None, troubles.values()))
 
     def reason(self, uid: str) -> Reason:
         """How the door decides about a card now."""
@@ -103,14 +112,9 @@ class CobotBench:
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:
-            for each in (
-                self.service,
-                self.store,
-                self.synced,
-                self.notes,
-                self.server,
-            ):
+            for each in (self.store, self.synced, self.notes, self.server):
                 stack.callback(each.close)
+            stack.callback(self.stop)
 
 
 def toml(value: object) -> str:

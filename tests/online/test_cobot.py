@@ -211,7 +211,7 @@ def test_a_list_without_an_end_is_given_up(desk):
     here = "/spaces/x/memberships?page=1"
     page = answered({"data": [], "links": {"next": f"https://elsewhere.example{here}"}})
     space.server.fail_at("members", *[answers(200, page.body)] * 300)
-    assert "does not end" in space.run(720, pace_s=2.0)
+    assert "does not end" in space.run(590)
     assert space.server.calls["members"] >= 200
     assert all("elsewhere" not in request.path for request in space.server.requests)
 
@@ -531,7 +531,7 @@ def killed_at(space: CobotBench, step: int) -> bool:
 
         return run
 
-    api = space.service._api
+    api = space.desk._api
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(space.notes, "keep", deadly(space.notes.keep))
         patch.setattr(space.synced, "put", deadly(space.synced.put))
@@ -595,7 +595,7 @@ class Asking:
         with contextlib.closing(inbox):
             inbox.put(question)
             with contextlib.suppress(Unavailable):
-                self.space.service.step()
+                self.space.desk.step()
             return inbox.answer_to(name)
 
     @property
@@ -681,7 +681,7 @@ def test_the_door_does_not_ask_while_cobot_cannot_be_asked(desk):
     space.server.go_online()
     space.run(5)
     assert door.may_ask
-    space.service.close()
+    space.stop()
     assert not door.may_ask
     space.start()
     space.run(5)

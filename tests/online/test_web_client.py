@@ -157,8 +157,14 @@ def test_call_follows_no_redirect(raw, client, status):
 
 ERRORS = {
     # name: the answer, its status, how long to wait, words of the error
-    "said": ("401 X", b'{"ok":false,"description":"Unauthorized"}', 401, 0, "HTTP 401"),
-    "token": ("400 X", b'{"error":"no %s"}' % TOKEN.encode(), 400, 0, r"\*\*\*"),
+    "said": (
+        "401 X",
+        b'{"ok":false,"description":"Unauthorized"}',
+        401,
+        600,
+        "HTTP 401",
+    ),
+    "token": ("400 X", b'{"error":"no %s"}' % TOKEN.encode(), 400, 600, r"\*\*\*"),
     "later": ("429 X", b"{}", 429, 7, "HTTP 429"),
     "much-later": ("503 X", b"{}", 503, 3600, "HTTP 503"),
     "date": ("503 X", b"{}", 503, 0, "HTTP 503"),

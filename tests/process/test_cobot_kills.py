@@ -34,8 +34,9 @@ KILLS = int(os.environ.get("DOORPI_KILLS", "100"))
 MEMBERS = [f"0A{number:012X}" for number in range(60)]
 ENDED, STRANGER = "0B000000000001", "0B000000000002"
 FASTER = """
-doorpi.Cobot.look_every_s = doorpi.Cobot.log_every_s = 0.005
-doorpi.Cobot.calls_per_min = 100_000
+doorpi.CobotDesk.look_every_s = doorpi.CobotDesk.log_every_s = 0.005
+doorpi.Roster.look_s = 0.005
+doorpi.CobotApi.calls_per_min = 100_000
 doorpi.CheckIns.settles_s = 0.2
 doorpi.ServiceThread.backoff_s = (0.01, 0.02)
 """
