@@ -7507,10 +7507,10 @@ def _read_only(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 class Redaction:
-    """Takes a name out of texts: whole words only, in any case and spacing, also as
+    """Removes a name from texts: whole words only, in any case and spacing, also as
     JSON has it, or cut off ("Ken Sa...").  ``names`` are its spellings; ``others`` are
-    people whose names contain it, which stay; ``also`` goes too, such as numbers of
-    cards."""
+    people whose names contain it, which stay; ``also`` are other texts to remove, such
+    as numbers of cards."""
 
     def __init__(
         self, names: Collection[str], others: Collection[str], also: Collection[str]
@@ -7525,39 +7525,19 @@ class Redaction:
         kept = "|".join(map(re.escape, [*others, *map(_in_json, others)])) or r"(?!)"
         pattern = rf"(?<!\w)(?:({kept})|{'|'.join(whole)})(?!\w)"
         self._pattern = re.compile(pattern, re.IGNORECASE)
-        #: Patterns of LIKE for the texts that may hold it; an escape begins with \\.
-        some = {"\\", *(each[:2] for each in ways), *also}
-        self.likes = sorted(f"%{each}%" for each in some)
-        if len(some) > 100:  # more would be too long for SQL
-            self.likes = ["%"]
 
     def __call__(self, text: str) -> str:
         return self._pattern.sub(lambda found: found[1] or FORGOTTEN, text)
 
-    def among(self, columns: Iterable[str]) -> str:
-        """A condition of SQL, with ``likes`` as its values: one of them may hold it."""
-        likes = (f"{c} LIKE ?{n + 1}" for c in columns for n in range(len(self.likes)))
-        return f"({' OR '.join(likes)})"
-
-    def found_in(self, db: sqlite3.Connection, but: Collection[str]) -> list[str]:
-        """The statements that take it out of the tables, which need ``likes``."""
-        db.create_function("redacted", 1, self, deterministic=True)
-        found = list[str]()
-        tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
-        for (table,) in db.execute(tables):
-            for row in db.execute(f"PRAGMA table_info({table})"):
-                column, is_text = row[1], f"typeof({row[1]}) = 'text'"
-                where = f"WHERE {is_text} AND {self.among([column])}"
-                where += f" AND redacted({column}) <> {column}"
-                named = f"SELECT 1 FROM {table} {where} LIMIT 1"  # noqa: S608
-                if table not in but and db.execute(named, self.likes).fetchone():
-                    take_out = f"SET {column} = redacted({column}) {where}"
-                    found.append(f"UPDATE OR REPLACE {table} {take_out}")
-        return found
-
 
 def _in_json(text: str) -> str:
     return json.dumps(text)[1:-1]
+
+
+COLUMN_QUERY = """
+SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c
+WHERE m.type = 'table'
+"""
 
 
 class SqliteFile:
@@ -7632,18 +7612,24 @@ class SqliteFile:
                 raise
 
     def redact(self, redaction: Redaction, but: Collection[str] = ()) -> int:
-        """Apply it to all texts but those of some tables, and leave none of them in
-        the -wal.  Returns the number of rows changed."""
+        """Apply it to all texts, except in the tables ``but``, and leave none of them
+        in the -wal.  Returns the number of changes."""
         if not self.exists():
             return 0
+        found = list[str]()
         with self._guarded():
-            found = redaction.found_in(self._connection(), but)
+            db = self._connection()
+            db.create_function("redacted", 1, redaction, deterministic=True)
+            for table, column in [*db.execute(COLUMN_QUERY)]:
+                named = f"typeof({column}) = 'text' AND redacted({column}) <> {column}"
+                one = f"SELECT 1 FROM {table} WHERE {named} LIMIT 1"  # noqa: S608
+                if table not in but and db.execute(one).fetchone():
+                    remove = f"SET {column} = redacted({column}) WHERE {named}"
+                    found.append(f"UPDATE OR REPLACE {table} {remove}")
         changed = 0
         if found:
             with self._redacting() as db:
-                changed = sum(
-                    db.execute(each, redaction.likes).rowcount for each in found
-                )
+                changed = sum(db.execute(each).rowcount for each in found)
         with self._guarded():
             self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return changed
@@ -7760,6 +7746,8 @@ CHAINED: dict[str, tuple[str, ...]] = {
 #: Columns of a later version.  The hash of a row covers them where one is set, else
 #: not: so the rows of an older program verify as well.
 CHAINED_LATER = {"events": ("point", "request", "note"), "outcomes": ()}
+#: All columns, as they are digested.
+CHAIN_COLUMNS = {t: (*CHAINED[t], *CHAINED_LATER[t], "hash") for t in CHAINED}
 #: The columns that may hold a name or the number of a card.
 PERSONAL = {"events": ("uid", "holder", "note"), "outcomes": ("detail",)}
 DIGEST_BYTES = 16
@@ -7877,34 +7865,28 @@ class SqliteEvents(SqliteFile):
         return {str(name).partition(" ")[2]: str(value) for name, value in rows}
 
     def last_moved(self, uid: Uid) -> datetime | None:
-        moved = "o.result IN ('unlocked', 'locked', 'unsure')"
-        return self._first_at("e.id DESC", Sought(uid), moved)
+        moved = "uid = ? AND result IN ('unlocked', 'locked', 'unsure')"
+        joined = f"JOIN outcomes o ON event = e.id WHERE {moved} ORDER BY e.id DESC"
+        return self._first_at(joined, uid)
 
     def last_seen(self, uid: Uid, holder: str = "") -> datetime | None:
         """When this card was last presented, as far as the log goes back; or when
         ``holder``, a user of the chat, last asked for a move: the log has no number."""
+        which, value = "source IN ('card', 'secure-card') AND uid = ?", str(uid)
         if ":" in uid:
-            by_chat = {"e.source = 'chat' AND e.holder = ?": holder}
-            return self._first_at("e.id DESC", more=by_chat)
-        presented = "e.source IN ('card', 'secure-card')"
-        return self._first_at("e.id DESC", Sought(uid), presented)
+            which, value = "source = 'chat' AND holder = ?", holder
+        return self._first_at(f"WHERE {which} ORDER BY id DESC", value)
 
     def oldest_at(self) -> datetime | None:
-        return self._first_at("e.id")
+        return self._first_at("ORDER BY id")
 
     def newest_at(self) -> datetime | None:
-        return self._first_at("e.at DESC", which="e.at < ':'")  # else it is no time
+        return self._first_at("WHERE at < ':' ORDER BY at DESC")  # others are no times
 
-    def _first_at(
-        self,
-        order: str,
-        sought: Sought = EVERYTHING,
-        which: str = "1",
-        more: Mapping[str, object] = MappingProxyType({}),
-    ) -> datetime | None:
-        """None also where that row has no time that makes sense."""
-        found = self._rows(sought, {f"{which} AND ?": 1, **more}, order, 1)
-        return next((event.at for event in found if event.at != EPOCH), None)
+    def _first_at(self, rest: str, *values: object) -> datetime | None:
+        """The time in the first row; None without one that makes sense."""
+        rows = self._query(f"SELECT at FROM events e {rest} LIMIT 1", *values)  # noqa: S608
+        return iso_time(rows[0][0]) if rows else None
 
     def close_interrupted(self) -> int:
         """For VERB_S, the event of a verb that moves the lock itself is left to that
@@ -8014,34 +7996,27 @@ class SqliteEvents(SqliteFile):
 
     def named(
         self, redaction: Redaction, ends: Mapping[str, int]
-    ) -> Iterator[tuple[str, sqlite3.Row, tuple[Any, ...]]]:
+    ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         """The rows up to these ids that it changes: table, row, and what that becomes.
         A card that is another person's in a row stays there."""
         for table, personal in PERSONAL.items():
-            columns, after_id = (*CHAINED[table], *CHAINED_LATER[table], "hash"), 0
-            first, last = (f"?{len(redaction.likes) + n}" for n in (1, 2))
-            sql = (
-                f"SELECT {', '.join(columns)} FROM {table} WHERE id > {first} AND"  # noqa: S608
-                f" id <= {last} AND {redaction.among(personal)} ORDER BY id LIMIT 500"
-            )
-            while rows := self._query(sql, *redaction.likes, after_id, ends[table]):
-                for row in rows:
-                    new: dict[str, str | None]
-                    new = {name: redaction(str(row[name] or "")) for name in personal}
-                    if "uid" in new:
-                        is_own = new["holder"] in ("", FORGOTTEN)
-                        is_own = is_own and FORGOTTEN in (new["holder"], new["uid"])
-                        new["uid"] = None if is_own else row["uid"]
-                        new["holder"] = FORGOTTEN if is_own else new["holder"]
-                    after = tuple(new.get(name, row[name]) for name in columns)
-                    if after != tuple(row):
+            which = f"FROM {table} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
+            sql, after_id = f"SELECT {', '.join(CHAIN_COLUMNS[table])} {which}", 0
+            while rows := self._query(sql, after_id, ends[table], self.page):
+                for row in map(dict, rows):
+                    after = row | {n: redaction(str(row[n] or "")) for n in personal}
+                    if table == "events":
+                        is_own = (after["holder"] or after["uid"]) == FORGOTTEN
+                        after["uid"] = None if is_own else row["uid"]
+                        after["holder"] = FORGOTTEN if is_own else after["holder"]
+                    if after != row:
                         yield table, row, after
                 after_id = rows[-1]["id"]
 
     def forget_person(
         self, redaction: Redaction, event: Event, pause: Callable[[], object]
     ) -> int:
-        """Take a person out of all rows, and log ``event``.  Returns how many rows.
+        """Remove a person from all rows, and log ``event``.  Returns how many rows.
 
         Rows keep their hash, so the chain holds.  First the event is logged, with a
         digest of what will remain of the rows: until a row is changed it verifies by
@@ -8050,9 +8025,8 @@ class SqliteEvents(SqliteFile):
         at a time, with a ``pause``, as the door may have to write meanwhile.
         """
         ends = {table: self.last_id(table) for table in PERSONAL}
-        remains = [
-            _remains(table, row) for table, _, row in self.named(redaction, ends)
-        ]
+        named = self.named(redaction, ends)
+        remains = [_remains(table, after.values()) for table, _, after in named]
         proof = b"".join(remains)
         words = f"{event.note}: {counted(len(remains), 'row')}; {_digest(proof).hex()}"
         with self._transaction() as db:
@@ -8062,7 +8036,7 @@ class SqliteEvents(SqliteFile):
         while some := list(islice(changes, self.batch)):
             with self._transaction() as db:
                 for table, row, after in some:
-                    if _remains(table, after) in known:  # nobody has changed it since
+                    if _remains(table, after.values()) in known:
                         _replace(db, table, row, after)
             pause()
         return len(remains)
@@ -8125,10 +8099,9 @@ def _append(db: sqlite3.Connection, table: str, values: Sequence[object]) -> int
     end = db.execute(CHAIN_QUERY, (table,)).fetchone()
     if end is None or not re.fullmatch(r"\d{1,15}", str(end["id"]), re.ASCII):
         raise sqlite3.DataError(f"not known: where the {table} end")
-    number, first = int(end["id"]) + 1, len(CHAINED[table])
+    number, first, names = int(end["id"]) + 1, len(CHAINED[table]), CHAIN_COLUMNS[table]
     row = (number, *values)
     linked = chain_hash(end["hash"], row[:first], row[first:])
-    names = (*CHAINED[table], *CHAINED_LATER[table], "hash")
     marks = ", ".join("?" * len(names))
     insert = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
     db.execute(insert, (*row, linked))
@@ -8154,13 +8127,13 @@ def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def _remains(table: str, row: Sequence[Any]) -> bytes:
-    """The digest of a row, with its hash, from which a name was taken out."""
+def _remains(table: str, row: Iterable[Any]) -> bytes:
+    """The digest of a row, with its hash, from which a name was removed."""
     return _digest(_as_json([table, *row]).encode())
 
 
 def _proofs(db: sqlite3.Connection) -> tuple[set[bytes], str | None]:
-    """The digests of all rows from which a name was taken out; and what is wrong with
+    """The digests of all rows from which a name was removed; and what is wrong with
     them, in words."""
     found, known = "events LEFT JOIN forgotten ON event = id", set[bytes]()
     query = f"SELECT id, note, rows FROM {found} WHERE reason = ?"  # noqa: S608
@@ -8175,18 +8148,14 @@ def _proofs(db: sqlite3.Connection) -> tuple[set[bytes], str | None]:
 
 
 def _replace(
-    db: sqlite3.Connection, table: str, row: sqlite3.Row, after: Sequence[Any]
+    db: sqlite3.Connection, table: str, row: Mapping[str, Any], after: Mapping[str, Any]
 ) -> None:
     """Change the columns of PERSONAL, unless another process just did."""
-    personal = PERSONAL[table]
-    names, marks = ", ".join(personal), ", ".join("?" * len(personal))
-    new = dict(zip(row.keys(), after, strict=True))
-    update = (
-        f"UPDATE {table} SET ({names}) = ({marks})"  # noqa: S608
-        f" WHERE id = ? AND ({names}) IS ({marks})"
-    )
-    values, before = ([each[n] for n in personal] for each in (new, row))
-    db.execute(update, (*values, row["id"], *before))
+    changes = ", ".join(f"{name} = ?" for name in PERSONAL[table])
+    as_before = " AND ".join(f"{name} IS ?" for name in ("id", *PERSONAL[table]))
+    new, old = ([each[name] for name in PERSONAL[table]] for each in (after, row))
+    update = f"UPDATE {table} SET {changes} WHERE {as_before}"  # noqa: S608
+    db.execute(update, (*new, row["id"], *old))
 
 
 def _broken_link(
@@ -8195,7 +8164,7 @@ def _broken_link(
     start, previous = db.execute(CHAIN_QUERY, (f"{table}-start",)).fetchone() or (0, "")
     last_id = _count(start)
     first = len(CHAINED[table])
-    names = ", ".join((*CHAINED[table], *CHAINED_LATER[table], "hash"))
+    names = ", ".join(CHAIN_COLUMNS[table])
     for *row, linked in db.execute(f"SELECT {names} FROM {table} ORDER BY id"):  # noqa: S608
         if row[0] <= last_id:
             return f"{table}: row {row[0]} was put in"
