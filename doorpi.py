@@ -16190,15 +16190,6 @@ MQTT_TAKEN_OVER = 0x8E  # by another client with our id
 MQTT_TOO_LARGE = 0x95
 
 
-class MqttMessage(SimpleNamespace):
-    """A message from the broker."""
-
-    topic: str
-    payload: bytes
-    is_retained: bool
-    correlation: bytes | None  # MQTT 5's Correlation Data: a reply carries the same
-
-
 class MqttPart:
     """One use of the link.  All methods run on the link's thread and must not block.
     After an exception the other parts continue."""
@@ -16214,8 +16205,8 @@ class MqttPart:
         its ``done`` is never called."""
         return
 
-    def hear(self, message: MqttMessage) -> None:
-        """A message of one of the filters."""
+    def hear(self, message: Any) -> None:
+        """A message of one of the filters, a paho.mqtt.client.MQTTMessage."""
         return
 
     def step(self) -> float:
@@ -16277,17 +16268,7 @@ class MqttLink:
         self.parts = [make(self) for make in parts]
         self._failures: dict[MqttPart, str] = {}  # of parts whose last call failed
         self._filters = dict(chain(*(part.filters.items() for part in self.parts)))
-        self._forget()
-
-    def _forget(self) -> None:
-        """Start without what concerned one connection only."""
-        self._up_at, self._room, self.max_packet = -inf, 0, 0
-        self._connack: Any = None  # reason and properties
-        self._losses: list[Any] = []  # the reasons; paho may note more than one
-        self._answers: deque[tuple[int, Any]] = deque()  # ids and reasons
-        self._heard: deque[Any] = deque()
-        #: By its id, the topic of what was sent, and who gets the answer.
-        self._unanswered: dict[int, tuple[str, Callable[[int], None]]] = {}
+        self._drop()
 
     @property
     def trouble(self) -> str:
@@ -16320,7 +16301,7 @@ class MqttLink:
         if is_barred or self.room <= 0:
             return False
         payload = payload.encode() if isinstance(payload, str) else payload
-        if len(topic) + len(payload) + len(correlation or b"") + 40 > self.max_packet:
+        if len(topic) + len(payload) + len(correlation or b"") + 40 > self._max_packet:
             self._take_answer(topic, MQTT_TOO_LARGE, "Packet too large")
             done(MQTT_TOO_LARGE)
             return True
@@ -16352,7 +16333,6 @@ class MqttLink:
         try:
             if self._client is None:
                 self._connect()
-            self._act()
             self._turn(self._step_parts())
         except BaseException:
             self._drop()
@@ -16363,7 +16343,6 @@ class MqttLink:
 
     def _connect(self) -> None:
         """Raises: Unavailable."""
-        self._forget()
         try:
             client = self._client = self._new_client()
             # Without a Session Expiry Interval the session ends with the connection.
@@ -16379,15 +16358,14 @@ class MqttLink:
             is_lasting = type(error).__module__ == "ssl"
             raise Unavailable(words, self.refused_s * is_lasting) from None
         by = self._now() + self.answer_s
-        while self._connack is None:
+        while self._up_at == -inf:
             if self._now() >= by:
                 raise Unavailable(f"{self.table.host} does not speak MQTT")
-            self._check_loss()
             self._turn(self.turn_s)
-        self._begin(*self._connack)
 
     def _new_client(self) -> Any:
-        """A client that notes what paho tells it.  Raises: ImportError, OSError."""
+        """A client whose callbacks note what is to be done.  Raises: ImportError,
+        OSError."""
         from paho.mqtt.client import Client, MQTTv5
         from paho.mqtt.enums import CallbackAPIVersion  # paho-mqtt 1.6 has none
 
@@ -16404,12 +16382,18 @@ class MqttLink:
         if self.has_will:
             client.will_set(f"{self.root}/online", "offline", 1, retain=True)
         client.on_socket_open = self._opened
-        client.on_connect = lambda *said: setattr(self, "_connack", said[3:])
-        client.on_disconnect = lambda *said: self._losses.append(said[3])
-        client.on_publish = lambda *said: self._answers.append((said[2], [said[3]]))
-        client.on_subscribe = lambda *said: self._answers.append((said[2], said[3]))
-        client.on_message = lambda *said: self._heard.append(said[2])
+        for event, act in (
+            ("connect", self._begin), ("disconnect", self._lose),
+            ("publish", self._answer), ("subscribe", self._answer),
+            ("message", self._hear),
+        ):  # fmt: skip
+            setattr(client, f"on_{event}", functools.partial(self._note, act))
         return client
+
+    def _note(
+        self, act: Callable[..., None], client: object, data: object, *more: object
+    ) -> None:
+        self._notes.append(functools.partial(act, *more))
 
     def _opened(self, client: object, data: object, opened: socket.socket) -> None:
         """Before CONNECT is sent, which would end the connection of a successor."""
@@ -16427,8 +16411,8 @@ class MqttLink:
             context.load_cert_chain(self.table.cert_file, self.table.key_file)
         return context
 
-    def _begin(self, reason: Any, properties: Any) -> None:
-        """What the broker answered.  Raises: Unavailable if it refused."""
+    def _begin(self, flags: object, reason: Any, properties: object) -> None:
+        """The broker has answered.  Raises: Unavailable if it refused."""
         if reason.is_failure:
             words = f"{self.table.host} refused the connection: {reason}"
             if reason.value in (MQTT_BAD_LOGIN, MQTT_NOT_AUTHORIZED):
@@ -16437,7 +16421,7 @@ class MqttLink:
         self._up_at = self._now()
         room = getattr(properties, "ReceiveMaximum", self.most_in_flight)
         self._room = min(self.most_in_flight, room)
-        self.max_packet = getattr(properties, "MaximumPacketSize", 268_435_455)
+        self._max_packet = getattr(properties, "MaximumPacketSize", 268_435_455)
         self._subscribe([*self._filters])
         for part in self.parts:
             part.due = -inf
@@ -16459,32 +16443,27 @@ class MqttLink:
             self._unanswered[number] = topic, lambda reason: None
 
     def _turn(self, wait_s: float) -> None:
-        """Wait for the broker, at most so long, and exchange what there is with it."""
+        """Wait for the broker, at most so long, exchange what there is with it, and act
+        on that.  Raises: Unavailable."""
         try:
             self._client.loop(min(max(0.0, wait_s), self.turn_s))
         except Exception as error:  # paho's own, of an answer that is not MQTT
             words = f"{self.table.host} does not speak MQTT: {type(error).__name__}"
             raise Unavailable(words, self.refused_s) from None
+        while self._notes:
+            self._notes.popleft()()
 
-    def _act(self) -> None:
-        """Act on what the callbacks have noted.  Raises: Unavailable."""
-        while self._answers:
-            number, reasons = self._answers.popleft()
-            sent = self._unanswered.pop(number, None)  # None: it was never sent
-            for topic, done, reason in ((*sent, r) for r in reasons if sent):
+    def _answer(self, number: int, answer: Any, properties: object) -> None:
+        """To a message, or to a subscription, whose answer is a list."""
+        topic, done = self._unanswered.pop(number, ("", None))
+        for reason in answer if isinstance(answer, list) else [answer]:
+            if done:  # else it was never sent
                 self._take_answer(topic, reason.value, str(reason))
                 done(reason.value)
-        while self._heard:
-            self._take(self._heard.popleft())
-        self._check_loss()
 
-    def _take(self, found: Any) -> None:
+    def _hear(self, message: Any) -> None:
         from paho.mqtt.client import topic_matches_sub
 
-        message = MqttMessage(
-            topic=found.topic, payload=found.payload, is_retained=bool(found.retain),
-            correlation=getattr(found.properties, "CorrelationData", None),
-        )  # fmt: skip
         for part in self.parts:
             if any(topic_matches_sub(each, message.topic) for each in part.filters):
                 self._guarded(part, functools.partial(part.hear, message))
@@ -16511,11 +16490,9 @@ class MqttLink:
             self._failures.pop(part, None)
         return result
 
-    def _check_loss(self) -> None:
-        """Raises: Unavailable if the connection was lost."""
-        if not self._losses:
-            return
-        loss, host, now = self._losses[0], self.table.host, self._now()
+    def _lose(self, flags: object, loss: Any, properties: object) -> None:
+        """The connection was lost.  Raises: Unavailable."""
+        host, now = self.table.host, self._now()
         is_taken_over = loss.value == MQTT_TAKEN_OVER
         is_soon = now - self._up_at < self.steady_s
         if is_taken_over or is_soon:
@@ -16541,6 +16518,10 @@ class MqttLink:
         found = client and client.socket()
         if found:
             found.close()
+        self._up_at, self._room, self._max_packet = -inf, 0, 0
+        self._notes = deque[Callable[[], None]]()
+        #: By its id, the topic of what was sent, and who gets the answer.
+        self._unanswered: dict[int, tuple[str, Callable[[int], None]]] = {}
 
 
 def _mqtt_property(kind: str, name: str, value: object) -> Any:
@@ -16556,16 +16537,14 @@ def _mqtt_property(kind: str, name: str, value: object) -> Any:
 class MqttOrder(SimpleNamespace):
     """What a message at ``do/<sender>`` orders, and how it went."""
 
-    do: str
-    id: str  # the sender's; "": it gave none
-    at: float | None  # Unix seconds at which it was pressed
-    since: int | None  # the event after which ``events`` are wanted
     sender: str
-    correlation: bytes | None
     arrived: float  # monotonic
     good_until: float  # the same
-    result: str
-    detail: str
+    correlation: bytes | None  # MQTT 5's Correlation Data: the answer has the same
+    do, id = "", ""  # the sender's own id
+    at: float | None = None  # Unix seconds at which it was pressed
+    since: int | None = None  # the event after which ``events`` are wanted
+    result, detail = "", ""
 
 
 #: The keys of an order: what each is, and whether a value is that.
@@ -16626,9 +16605,9 @@ class Orders(MqttPart):
         self._link, self._context = link, link.context
         self._now = link.context.clock.monotonic
         self.filters = {f"{link.root}/do/+": False}
-        self._waiting: deque[MqttOrder] = deque()
+        #: Those without a result wait, or are under way; the others have no answer yet.
+        self._orders: deque[MqttOrder] = deque(maxlen=100)
         self._under_way: MqttOrder | None = None
-        self._answers: deque[MqttOrder] = deque(maxlen=100)
         self._ids: dict[tuple[str, str], float] = {}  # when each arrived
         self._rates: dict[str, CallRate] = {}
         self._logs: dict[str, Every] = {}  # of refusals, by their results
@@ -16638,28 +16617,26 @@ class Orders(MqttPart):
         if why:
             log.warning("%s: %s", self._link.name, why)
 
-    def hear(self, message: MqttMessage) -> None:
+    def hear(self, message: Any) -> None:
         self.due = -inf
         order = MqttOrder(
-            do="", id="", at=None, since=None, sender=message.topic.rpartition("/")[2],
-            correlation=message.correlation, arrived=self._now(), result="", detail="",
+            sender=message.topic.rpartition("/")[2], arrived=self._now(),
+            correlation=getattr(message.properties, "CorrelationData", None),
         )  # fmt: skip
         try:
             vars(order).update(parse_order(message.payload))
-            order.result = self._refusal(order, message)
+            order.result = self._refusal(order, is_retained=message.retain)
         except ValueError as error:
             order.result, order.detail = "not-understood", printable(str(error), 200)
+        self._orders.append(order)
         if not order.result:
             self._ids[order.sender, order.id] = order.arrived
-            self._waiting.append(order)
-            return
-        self._answers.append(order)
-        if self._logs.setdefault(order.result, Every(60.0)).is_due(order.arrived):
+        elif self._logs.setdefault(order.result, Every(60.0)).is_due(order.arrived):
             words = "%s: an order of %s was refused: %s"
             sender = printable(order.sender, 60)
             log.info(words, self._link.name, sender, order.result)
 
-    def _refusal(self, order: MqttOrder, message: MqttMessage) -> str:
+    def _refusal(self, order: MqttOrder, *, is_retained: bool) -> str:
         """Why it is not carried out; "" if it is, until ``good_until``."""
         context, oldest = self._context, order.arrived - self.known_s
         self._ids = {of: at for of, at in self._ids.items() if at >= oldest}
@@ -16667,7 +16644,7 @@ class Orders(MqttPart):
         age_s = 0.0 if order.at is None else context.clock.now().timestamp() - order.at
         needs_time = is_set or order.do not in self.harmless
         refusals = {
-            "retained": message.is_retained,
+            "retained": is_retained,
             "not-allowed": order.do not in self._link.table.may.get(order.sender, ()),
             "no-time": needs_time and order.at is None,
             "no-id": not order.id,
@@ -16683,24 +16660,26 @@ class Orders(MqttPart):
         return "too-many" if rate.wait_s(order.arrived) else ""
 
     def step(self) -> float:
-        now, order = self._now(), self._under_way
-        if order and order.result:
+        now = self._now()
+        if (order := self._under_way) and order.result:
             for part in self._link.parts if order.do == "status" else ():
                 part.saw(order.result)
-            self._answers.append(order)
             self._under_way = None
-        for each in [each for each in self._waiting if each.good_until <= now]:
-            self._waiting.remove(each)
-            each.result = "busy"
-            self._answers.append(each)
-        if self._waiting and not self._under_way:
-            self._under_way = order = self._waiting.popleft()
+        for order in [*self._orders]:
+            if not order.result and order is not self._under_way:
+                self._try(order, now)
+            if order.result and self._has_answered(order, now):
+                self._orders.remove(order)
+        return self.look_s if self._orders else inf
+
+    def _try(self, order: MqttOrder, now: float) -> None:
+        """Begin an order, unless another is under way."""
+        if order.good_until <= now:
+            order.result = "busy"
+        elif not self._under_way:
+            self._under_way = order
             run = functools.partial(self._carry_out, order)
             run() if order.do == "events" else start_thread(run, "order")
-        while self._answers and self._has_answered(self._answers[0], now):
-            self._answers.popleft()
-        is_busy = self._under_way or self._waiting or self._answers
-        return self.look_s if is_busy else inf
 
     def _has_answered(self, order: MqttOrder, now: float) -> bool:
         """False if the answer has to be published later."""
@@ -16926,7 +16905,7 @@ class PublishedList(MqttPart):
     def up(self) -> None:
         self._confirm_at = inf  # until the broker shows the list in force again
 
-    def hear(self, message: MqttMessage) -> None:
+    def hear(self, message: Any) -> None:
         if not message.payload:  # it was removed from the broker
             return
         try:
@@ -17225,7 +17204,7 @@ class Publisher(MqttPart):
     def up(self) -> None:
         self._begin_at = self._now() + self.listen_s
 
-    def hear(self, message: MqttMessage) -> None:
+    def hear(self, message: Any) -> None:
         door, what = message.topic.split("/")[2:4]
         if edition := self._editions.get(door):
             if what == "online":
@@ -17335,74 +17314,47 @@ def compact_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-#: The entities of the health: platform, name, device class, template of the value.
-HEALTH_ENTITIES = {
-    "problem": ("binary_sensor", "Problem", "problem",
-                "{{ 'ON' if value_json.faults else 'OFF' }}"),
-    "battery": ("binary_sensor", "Lock battery", "battery",
-                "{{ 'ON' if value_json.battery_low else 'OFF' }}"),
-    "lockdown-state": ("binary_sensor", "Lockdown", "",
-                       "{{ value_json.lockdown|upper }}"),
-    "since": ("sensor", "Running since", "timestamp", "{{ value_json.since }}"),
-    "list": ("sensor", "List version", "", "{{ value_json.list.version }}"),
+_ORDER = {
+    "command_topic": f"do/{HOME_ASSISTANT}", "command_template": ORDER_TEMPLATE,
+    "retain": False,
 }  # fmt: skip
-
-
-def _attributes(topic: str, *keys: str) -> dict[str, str]:
-    """These keys of a topic's JSON as attributes of an entity."""
-    pairs = ", ".join(f"'{key}': value_json.{key}" for key in keys)
-    template = f"{{{{ {{{pairs}}}|tojson }}}}"
-    return {"json_attributes_topic": topic, "json_attributes_template": template}
-
-
-def _health_entities(topic: str) -> dict[str, dict[str, Any]]:
-    entities: dict[str, dict[str, Any]] = {}
-    for key, (platform, name, kind, template) in HEALTH_ENTITIES.items():
-        entities[key] = {
-            "platform": platform, "name": name, "state_topic": topic,
-            "value_template": template, "entity_category": "diagnostic",
-            **({"device_class": kind} if kind else {}),
-        }  # fmt: skip
-    entities["problem"] |= _attributes(topic, "faults")
-    return entities
-
-
-def _entities(table: MqttConfig, root: str) -> dict[str, dict[str, Any]]:
-    """The other entities that a door can have in Home Assistant."""
-    orders = {
-        "command_topic": f"{root}/do/{HOME_ASSISTANT}", "retain": False,
-        "command_template": ORDER_TEMPLATE,
-    }  # fmt: skip
-    return {
-        "lock": {
-            "platform": "lock", "name": None, "optimistic": False, **orders,
-            "default_entity_id": f"lock.{table.door.replace('-', '_')}",
-            "payload_lock": "lock", "payload_unlock": "unlock",
-            "state_topic": f"{root}/lock", "value_template": "{{ value_json.state }}",
-            "state_locked": "locked", "state_unlocked": "unlocked",
-            "state_locking": "locking", "state_unlocking": "unlocking",
-            **_attributes(f"{root}/lock", "at", "by", "result"),
-        },
-        "lockdown": {
-            "platform": "switch", "name": "Lockdown", "optimistic": False, **orders,
-            "payload_on": "lockdown-on", "payload_off": "lockdown-off",
-            "state_topic": f"{root}/health", "state_on": "on", "state_off": "off",
-            "value_template": "{{ value_json.lockdown }}",
-        },
-        "ask": {
-            "platform": "button", "name": "Ask the lock", **orders,
-            "payload_press": "status", "entity_category": "diagnostic",
-        },
-        "event": {
-            "platform": "event", "name": "Access", "state_topic": f"{root}/event",
-            "event_types": EVENT_TYPES,
-        },
-        "last": {
-            "platform": "sensor", "name": "Last person", "state_topic": f"{root}/last",
-            "value_template": "{{ value_json.holder }}",
-            "json_attributes_topic": f"{root}/last",
-        },
-    }  # fmt: skip
+_HEALTH = {"state_topic": "health", "entity_category": "diagnostic"}
+#: The entities that a door can have in Home Assistant.  Topics are below the door's.
+ENTITIES: Mapping[str, Mapping[str, object]] = {
+    "lock": {"platform": "lock", "name": None, "optimistic": False, **_ORDER,
+             "payload_lock": "lock", "payload_unlock": "unlock",
+             "state_topic": "lock", "value_template": "{{ value_json.state }}",
+             "state_locked": "locked", "state_unlocked": "unlocked",
+             "state_locking": "locking", "state_unlocking": "unlocking",
+             "json_attributes_topic": "lock", "json_attributes_template":
+                "{{ {'at': value_json.at, 'by': value_json.by,"
+                " 'result': value_json.result}|tojson }}"},
+    "lockdown": {"platform": "switch", "name": "Lockdown", "optimistic": False,
+                 **_ORDER, "payload_on": "lockdown-on", "payload_off": "lockdown-off",
+                 "state_topic": "health", "state_on": "on", "state_off": "off",
+                 "value_template": "{{ value_json.lockdown }}"},
+    "lockdown-state": {"platform": "binary_sensor", "name": "Lockdown", **_HEALTH,
+                       "value_template": "{{ value_json.lockdown|upper }}"},
+    "ask": {"platform": "button", "name": "Ask the lock", **_ORDER,
+            "payload_press": "status", "entity_category": "diagnostic"},
+    "event": {"platform": "event", "name": "Access", "state_topic": "event",
+              "event_types": EVENT_TYPES},
+    "last": {"platform": "sensor", "name": "Last person", "state_topic": "last",
+             "value_template": "{{ value_json.holder }}",
+             "json_attributes_topic": "last"},
+    "problem": {"platform": "binary_sensor", "name": "Problem", **_HEALTH,
+                "device_class": "problem",
+                "value_template": "{{ 'ON' if value_json.faults else 'OFF' }}",
+                "json_attributes_topic": "health", "json_attributes_template":
+                    "{{ {'faults': value_json.faults}|tojson }}"},
+    "battery": {"platform": "binary_sensor", "name": "Lock battery", **_HEALTH,
+                "device_class": "battery",
+                "value_template": "{{ 'ON' if value_json.battery_low else 'OFF' }}"},
+    "since": {"platform": "sensor", "name": "Running since", **_HEALTH,
+              "device_class": "timestamp", "value_template": "{{ value_json.since }}"},
+    "list": {"platform": "sensor", "name": "List version", **_HEALTH,
+             "value_template": "{{ value_json.list.version }}"},
+}  # fmt: skip
 
 
 def discovery(table: MqttConfig, door_name: str) -> dict[str, Any]:
@@ -17415,7 +17367,15 @@ def discovery(table: MqttConfig, door_name: str) -> dict[str, Any]:
         *["ask"] * ("status" not in rights), *["list"] * (not table.list_key),
         *["last"] * (not table.names),
     }  # fmt: skip
-    entities = _health_entities(f"{root}/health") | _entities(table, root)
+    components: dict[str, dict[str, object]] = {}
+    for key, entity in ENTITIES.items():
+        components[key] = {"platform": entity["platform"]}
+        for name, value in () if key in excluded else entity.items():
+            is_topic = name.endswith("_topic")
+            components[key][name] = f"{root}/{value}" if is_topic else value
+            components[key]["unique_id"] = f"{unique}-{key}"
+    entity_id = f"lock.{table.door.replace('-', '_')}"
+    components["lock"]["default_entity_id"] = entity_id
     version = {"name": "DoorPi", "sw_version": __version__}
     return {
         "device": {"manufacturer": "DoorPi", **version, "identifiers": [unique],
@@ -17423,11 +17383,7 @@ def discovery(table: MqttConfig, door_name: str) -> dict[str, Any]:
         "origin": version,
         "availability": [{"topic": f"{root}/online"}],
         "qos": 0,  # with 1, Home Assistant would send an order later, once it can
-        "components": {
-            key: {"platform": each["platform"]} if key in excluded
-            else {**each, "unique_id": f"{unique}-{key}"}
-            for key, each in entities.items()
-        },
+        "components": components,
     }  # fmt: skip
 
 
@@ -17447,7 +17403,7 @@ class Announcement(MqttPart):
     def up(self) -> None:
         self._sent = ""
 
-    def hear(self, message: MqttMessage) -> None:
+    def hear(self, message: Any) -> None:
         if message.payload == b"online":
             now = self._link.context.clock.monotonic()
             self._again_at = now + random.uniform(0, self.spread_s)
@@ -17532,7 +17488,8 @@ class DoorState(MqttPart):
         self._heads: tuple[int, int] | None = None  # the newest event, and outcome
         self._open: set[int] = set()  # ids of moves that are under way
         self._move: Event | None = None  # the newest of them
-        self._fresh: dict[int, Event] = {}  # to be published, or not acknowledged
+        #: Events that are not acknowledged: until when they are fresh, and their texts.
+        self._fresh: dict[int, tuple[float, str]] = {}
         self._is_battery_low, self._seen_at = False, -inf
         self._since: tuple[object, str | None] = None, None
         self._last = ""
@@ -17559,11 +17516,11 @@ class DoorState(MqttPart):
                 self._seen_at = now
             is_online = now - self._seen_at < self.absent_s
             self._show("online", "online" if is_online else "offline")
-        self._read(at)
+        self._read(at, now)
         self._show("lock", compact_json(self._lock_state(at)))
         if self._last:
             self._show("last", self._last)
-        self._publish_fresh(at)
+        self._publish_fresh(now)
         if is_due:
             self._show("health", compact_json(self._health()))
         return self.look_s
@@ -17577,7 +17534,7 @@ class DoorState(MqttPart):
 
     # -- the log
 
-    def _read(self, at: datetime) -> None:
+    def _read(self, at: datetime, now: float) -> None:
         """Take what is new in the log, and the outcomes of moves under way."""
         events, before = self._context.events, self._heads
         heads = events.last_id(), events.last_id("outcomes")
@@ -17593,9 +17550,15 @@ class DoorState(MqttPart):
             found = events.latest(self.known)
         for event in found:
             self._take(event)
-        for event in new:
-            if event_type(event) and self._is_fresh(event, at):
-                self._fresh[event.id] = disclosed(event, self._table)
+        for event in filter(event_type, new):
+            left_s = self.fresh_s - abs(at - event.at).total_seconds()
+            known = disclosed(event, self._table)
+            text = compact_json({
+                "event_type": event_type(event), "holder": known.holder,
+                "reason": event.reason, "source": event.source,
+                "id": event.id, "at": utc_text(event.at),
+            })  # fmt: skip
+            self._fresh[event.id] = now + left_s, text
         self._open = {e.id for e in found if is_under_way(e, at, self.move_s)}
         self._heads = heads
 
@@ -17625,26 +17588,18 @@ class DoorState(MqttPart):
         when = {"at": utc_text(move.at), "by": move.holder}
         return {"state": state, **when, "result": None}
 
-    def _is_fresh(self, event: Event, at: datetime) -> bool:
-        return abs(at - event.at) < timedelta(seconds=self.fresh_s)
-
-    def _publish_fresh(self, at: datetime) -> None:
-        for event in [*self._fresh.values()]:
-            if not self._is_fresh(event, at):
-                del self._fresh[event.id]
-            elif event.id not in self._in_flight:
-                text = compact_json({
-                    "event_type": event_type(event), "holder": event.holder,
-                    "reason": event.reason, "source": event.source,
-                    "id": event.id, "at": utc_text(event.at),
-                })  # fmt: skip
-                done = functools.partial(self._published, event.id)
+    def _publish_fresh(self, now: float) -> None:
+        for number, (ends, text) in [*self._fresh.items()]:
+            if now >= ends:
+                del self._fresh[number]
+            elif number not in self._in_flight:
+                done = functools.partial(self._published, number)
                 if self._link.publish(f"{self._link.root}/event", text, done=done):
-                    self._in_flight.add(event.id)
+                    self._in_flight.add(number)
 
-    def _published(self, event_id: int, reason: int) -> None:
+    def _published(self, number: int, reason: int) -> None:
         """Acknowledged, or refused for longer than it is fresh."""
-        self._fresh.pop(event_id, None)
+        self._fresh.pop(number, None)
 
     # -- the health
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from doorpi import Context, MqttConfig, MqttMessage, MqttPart
+from doorpi import Context, MqttConfig, MqttPart
 from tests.helpers.world import FakeClock
 
 
@@ -72,12 +72,8 @@ class FakeLink:
         for reason in reasons:
             self._waiting.pop(0).done(reason)
 
-    def hear(self, topic: str, payload: bytes, *, is_retained: bool = False) -> None:
-        self.part.hear(
-            MqttMessage(
-                topic=topic, payload=payload, is_retained=is_retained, correlation=None
-            )
-        )
+    def hear(self, topic: str, payload: bytes) -> None:
+        self.part.hear(SimpleNamespace(topic=topic, payload=payload))
 
     def step(self) -> None:
         """What the link does at one moment."""

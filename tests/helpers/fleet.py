@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from doorpi import (
     Context,
     MqttConfig,
-    MqttMessage,
     PublishedList,
     signed_parts,
 )
@@ -73,7 +72,7 @@ class Taker:
         """Hand over the messages of list/1, list/2, ...; why they are refused."""
         for number, payload in enumerate(messages, first):
             topic = f"doorpi/main/front/list/{number}"
-            self.part.hear(MqttMessage(topic=topic, payload=payload))
+            self.part.hear(SimpleNamespace(topic=topic, payload=payload))
         return self.settle()
 
     def settle(self) -> str:

@@ -292,11 +292,10 @@ def test_an_id_counts_once(desk):
     text = desk.text("unlock")
     for _ in range(3):
         desk.send(text)
-    other = desk.order("unlock", id=json.loads(text)["id"])
+    desk.send(desk.text("unlock", id=json.loads(text)["id"]))
 
     results = [answer["result"] for answer in desk.answers(4)]
     assert sorted(results) == ["duplicate", "duplicate", "duplicate", "unlocked"]
-    assert other["result"] == "duplicate"
     assert len(desk.linked.asked) == 1
 
 
