@@ -2073,18 +2073,27 @@ class Table:
 #: Declares a key of a Table; for a type checker it is the key's default.
 setting: Any = Setting
 
+
+def choice(meaning: str, *choices: str) -> Any:
+    """A Setting with some choices, the default first."""
+    return Setting(choices[0], meaning, choices=choices)
+
+
 LONGEST_NAME = 200  # characters that a table of people can still show
 LABEL = matching(r"[\w .-]*", "a name has letters, digits, spaces, dots, - and _")
 ASCII = matching("[ -~]*", "write plain letters without accents (ASCII)")
-PUBLIC_KEY = "[A-Za-z0-9+/]{43}="
-A_KEY = "expected what doorpi list-key prints"
+PUBLIC_KEYS = matching(
+    "([A-Za-z0-9+/]{43}= *)*", "expected a key in base64, as doorpi list-key prints it"
+)
+HOST = matching(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:]+", "expected a name or an address")
 TOPIC = matching("[a-z0-9-]*", "a part of a topic has letters a to z, digits and -")
 CARD_KEY = matching(
     rf"(?!(..)\1{{15}}){HEX}{{32}}",
     "expected 32 hex digits; one byte 16 times is no key",
 )
-NOTICE = Setting("", choices=NOTICES)  # the name of one
-
+TEXT, ID, NOTICE = Setting(""), Setting(1, "", 1, 2**53), Setting("", choices=NOTICES)
+SPAN, QUIET_SPAN = Setting("", check=parse_span), Setting("", check=parse_quiet)
+CARD_TYPE = Setting("", choices=("A", "F"))
 
 DEVICE = (
     r"usb(:[0-9a-fA-F]{4}(:[0-9a-fA-F]{4})?|:\d{3}:\d{3})?"
@@ -2114,16 +2123,12 @@ class DoorConfig(Table):
     """``[door]`` -- what a tap does."""
 
     name: str = setting("Door", "what messages call the door")
-    on_tap: str = setting("toggle", "what a card does", choices=("toggle", "unlock"))
-    on_unknown: str = setting(
-        "nothing", "a tap in an unknown state", choices=("nothing", "unlock", "lock")
-    )
+    on_tap: str = choice("what a card does", "toggle", "unlock")
+    on_unknown: str = choice("a tap in an unknown state", "nothing", "unlock", "lock")
     passback_s: float = setting(0.0, "seconds before a card works again", 0, 86_400)
     state_dir: str = setting("", "folder of the databases")
     require_synced_clock: bool = setting(True, "limited cards need a set clock")
-    backup_days: int = setting(
-        0, "doctor reminds of a backup that is older; 0: only after a change", 0, 3_650
-    )
+    backup_days: int = setting(0, "days until a backup is too old; 0: any", 0, 3_650)
 
 
 class ReaderConfig(Table):
@@ -2136,11 +2141,10 @@ class ReaderConfig(Table):
     virtual: bool = setting(False, "allow a udp: device, which anybody can control")
     reset_gpio: int = setting(-1, "BCM number of RSTPD_N's pin; -1: none", -1, 27)
     types: tuple[str, ...] = setting(
-        ("A",), 'kinds of cards: "A", and "F" (FeliCa)',
-        item=Setting("", choices=("A", "F")), is_needed=True,
-    )  # fmt: skip
-    direction: str = setting("", "where it leads", choices=("", "in", "out"))
-    on_tap: str = setting("", "what a card does here", choices=("", "toggle", "unlock"))
+        ("A",), 'kinds of cards: "A", and "F" (FeliCa)', item=CARD_TYPE, is_needed=True
+    )
+    direction: str = choice("where it leads", "", "in", "out")
+    on_tap: str = choice("what a card does here", "", "toggle", "unlock")
     exit_needs_schedule: bool = setting(False, "hours also limit the way out")
     leds: Any = setting(MappingProxyType({}), "pins of lights that it has alone")
 
@@ -2152,7 +2156,7 @@ class ReaderConfig(Table):
 class LockAccess(Table):
     """``[fallback]``, and most of ``[lock]`` -- which lock, and how to reach it."""
 
-    kind: str = setting("sesame", "which lock", choices=tuple(LOCK_KINDS))
+    kind: str = choice("which lock", *LOCK_KINDS)
     device_id: str = setting("", "the lock's id at its vendor")
     api_key: Secret = setting(Secret(), "the vendor's API key")
     secret_key: Secret = setting(Secret(), "sesame: 32 hex digits; switchbot: secret")
@@ -2185,14 +2189,10 @@ class DoorwayConfig(Table):
     """``[doorway]`` -- the door contact, the exit button and the buzzer."""
 
     contact_gpio: int = setting(-1, "BCM number of the contact's pin; -1: none", -1, 27)
-    exit_button_gpio: int = setting(
-        -1, "BCM number of the exit button's pin; -1: none", -1, 27
-    )
+    exit_button_gpio: int = setting(-1, "BCM number of its pin; -1: none", -1, 27)
     buzzer_gpio: int = setting(-1, "BCM number of the buzzer's pin; -1: none", -1, 27)
     buzzer_hz: int = setting(0, "tone of a passive buzzer; 0: an active one", 0, 10_000)
-    quiet: tuple[str, ...] = setting(
-        (), 'hours without sound: ["22:00-07:00"]', item=Setting("", check=parse_quiet)
-    )
+    quiet: tuple[str, ...] = setting((), "hours without sound", item=QUIET_SPAN)
     held_open_s: float = setting(60.0, "seconds a door may stand open", 1, 86_400)
 
 
@@ -2203,30 +2203,20 @@ class AuthorityConfig(Table):
     """``[[authority]]`` -- a remote system that is asked about unknown people."""
 
     name: str = setting("", "its name here", 0, 40, check=LABEL, is_needed=True)
-    kind: str = setting(
-        "carontepass", "which system", choices=("carontepass", "digital-id")
-    )
+    kind: str = choice("which system", "carontepass", "digital-id")
     base_url: str = setting("", "where it is", is_needed=True)
     plain_http: bool = setting(False, "true: http without TLS, on your own network")
     ca_file: str = setting("", "PEM file to trust instead of the system's bundle")
-    schedule: str = setting(
-        "", "name of a [[schedule]] outside of which nobody asks it"
-    )
+    schedule: str = setting("", "name of a [[schedule]] for asking it")
     answer_s: float = setting(4.0, "seconds to wait for an answer", 0.5, 30)
     user: str = setting(
         "", "carontepass: the door's user name", check=matching("[^:]*", "has a colon")
     )
     password: Secret = setting(Secret(), "carontepass: the door's password")
-    uid_format: str = setting(
-        "dotted", "carontepass: how it writes a UID", choices=UID_FORMATS
-    )
-    trust_for_s: int = setting(
-        86_400, "carontepass: seconds its last yes holds without it", 0, 31_536_000
-    )
+    uid_format: str = choice("carontepass: how it writes a UID", *UID_FORMATS)
+    trust_for_s: int = setting(86_400, "seconds its last yes holds", 0, 31_536_000)
     api_key: Secret = setting(Secret(), "digital-id: the organisation's API key")
-    organisations: tuple[int, ...] = setting(
-        (), "digital-id: the ids of yours", item=Setting(1, "", 1, 2**53)
-    )
+    organisations: tuple[int, ...] = setting((), "digital-id: ids of yours", item=ID)
     location: str = setting("", "digital-id: where, in its log", 0, 100, check=ASCII)
     device_id: str = setting("", "digital-id: the door there", 0, 100, check=ASCII)
     trusted: str = ""  # what is in ca_file
@@ -2237,7 +2227,7 @@ class ScannerConfig(Table):
 
     name: str = setting("", "its name in the log", 0, 40, check=LABEL, is_needed=True)
     device: str = setting("", "its file, such as /dev/serial/by-id/...", is_needed=True)
-    kind: str = setting("serial", "how it sends", choices=("serial", "keyboard"))
+    kind: str = choice("how it sends", "serial", "keyboard")
     baud: int = setting(9600, "serial: its speed", 1200, 115_200)
     authority: str = setting("", "name of the [[authority]] that knows its codes")
 
@@ -2245,15 +2235,9 @@ class ScannerConfig(Table):
 class ProofConfig(Table):
     """``[proof]`` -- the keys of secure cards, and cards without proof."""
 
-    door_key: Secret = setting(
-        Secret(), "file of the key that opens the door", check=CARD_KEY
-    )
-    issuer_key: Secret = setting(
-        Secret(), "file of the key that issues cards", check=CARD_KEY
-    )
-    uid_only: str = setting(
-        "accept", "cards that have only a UID", choices=("accept", "refuse")
-    )
+    door_key: Secret = setting(Secret(), "file of the key to open", check=CARD_KEY)
+    issuer_key: Secret = setting(Secret(), "file of the key to issue", check=CARD_KEY)
+    uid_only: str = choice("cards that have only a UID", "accept", "refuse")
 
 
 class LogConfig(Table):
@@ -2274,7 +2258,7 @@ class TelegramConfig(Table):
         check=matching("-?[0-9]{1,16}", "each key is the number of a chat"),
         item=Setting((), item=NOTICE),
     )  # fmt: skip
-    language: str = setting("en", "of answers and notices", choices=LANGUAGES)
+    language: str = choice("of answers and notices", *LANGUAGES)
     base_url: str = setting("https://api.telegram.org", "address of the Bot API")
 
 
@@ -2283,12 +2267,10 @@ class NotifyConfig(Table):
 
     name: str = setting("", "its name in the log", 0, 40, check=LABEL)
     url: Secret = setting(Secret(), "a webhook, or an ntfy topic", is_needed=True)
-    kind: str = setting("webhook", "its protocol", choices=("webhook", "ntfy"))
+    kind: str = choice("its protocol", "webhook", "ntfy")
     token: Secret = setting(Secret(), "sent as Authorization: Bearer")
-    events: tuple[str, ...] = setting(
-        (), "which notices it gets", item=NOTICE, is_needed=True
-    )
-    language: str = setting("en", "of the words", choices=LANGUAGES)
+    events: tuple[str, ...] = setting((), "which notices", item=NOTICE, is_needed=True)
+    language: str = choice("of the words", *LANGUAGES)
 
 
 class CobotConfig(Table):
@@ -2299,26 +2281,19 @@ class CobotConfig(Table):
         check=matching("[a-z0-9-]*", "leave out .cobot.me: my-space"),
     )  # fmt: skip
     token: Secret = setting(Secret(), "an access token", is_needed=True)
-    uid_format: str = setting(
-        "hex",
+    uid_format: str = choice(
         "how check-in tokens spell a UID",
-        choices=("hex", "HEX", "hex-colon", "decimal-le4", "decimal-be4", "dotted"),
-    )
-    plans: tuple[str, ...] = setting(
-        (), "plans or extras that may enter; empty: all", item=Setting("")
-    )
+        "hex", "HEX", "hex-colon", "decimal-le4", "decimal-be4", "dotted",
+    )  # fmt: skip
+    plans: tuple[str, ...] = setting((), "or extras; empty: every plan", item=TEXT)
     time_passes: bool = setting(False, "members of pass plans need a pass")
     resource: str = setting("", "this door is a room: only with a booking of it")
     before_min: int = setting(10, "minutes before a booking", 0, 1_440)
     after_min: int = setting(0, "minutes after a booking", 0, 1_440)
     attendees: bool = setting(False, "a booking's attendees may enter, too")
-    check_in: str = setting(
-        "off", "check members in", choices=("off", "after", "before")
-    )
+    check_in: str = choice("check members in", "off", "after", "before")
     interval_s: int = setting(900, "seconds between two looks", 1, 86_400)
-    trust_for_s: int = setting(
-        259_200, "seconds its list is valid without it", 0, 31_536_000
-    )
+    trust_for_s: int = setting(259_200, "seconds its list is valid", 0, 31_536_000)
     schedule: str = setting("", "name of a [[schedule]] that limits members")
     base_url: str = setting("https://api.cobot.me", "address of API 2")
     site_url: str = setting("", "address of API 1; empty: https://NAME.cobot.me")
@@ -2329,16 +2304,11 @@ class ListConfig(Table):
 
     name: str = setting("", "its name in the log", 0, 40, check=LABEL)
     url: Secret = setting(Secret(), "address of the list", is_needed=True)
-    format: str = setting("", "of the list", choices=("", "csv", "json"))
+    format: str = choice("of the list", "", "csv", "json")
     token: Secret = setting(Secret(), "sent as Authorization: Bearer")
-    list_key: str = setting(
-        "", "Ed25519 key of its signature, URL.sig; empty: none",
-        check=matching(f"({PUBLIC_KEY})?", "expected 32 bytes in base64"),
-    )  # fmt: skip
+    list_key: str = setting("", "Ed25519 key of its signature", check=PUBLIC_KEYS)
     interval_s: int = setting(900, "seconds between two looks", 1, 86_400)
-    trust_for_s: int = setting(
-        259_200, "seconds the list is valid without it", 0, 31_536_000
-    )
+    trust_for_s: int = setting(259_200, "seconds the list is valid", 0, 31_536_000)
     schedule: str = setting("", "name of a [[schedule]] that limits its people")
 
 
@@ -2349,10 +2319,7 @@ MQTT_ORDERS = ("unlock", "lock", "lockdown-on", "lockdown-off", "status", "event
 class MqttConfig(Table):
     """``[mqtt]`` -- a broker: home automation, and one list for many doors."""
 
-    host: str = setting(
-        "", "name or address of the broker", is_needed=True,
-        check=matching(r"[A-Za-z0-9._-]*|[0-9A-Fa-f:]+", "not a name or address"),
-    )  # fmt: skip
+    host: str = setting("", "of the broker", check=HOST, is_needed=True)
     port: int = setting(8883, "its port", 1, 65_535)
     tls: bool = setting(True, "false: unencrypted, in your own network")
     ca_file: str = setting("", "PEM file to trust instead of the system's bundle")
@@ -2360,21 +2327,14 @@ class MqttConfig(Table):
     password: Secret = setting(Secret(), "the user's password")
     cert_file: str = setting("", "PEM file of a client certificate")
     key_file: str = setting("", "PEM file of the certificate's key")
-    site: str = setting(
-        "main", "topics begin with doorpi/SITE/DOOR", 1, 40, check=TOPIC
-    )
+    site: str = setting("main", "SITE in doorpi/SITE/DOOR/...", 1, 40, check=TOPIC)
     door: str = setting("", "DOOR in topics; empty: as door.name", 0, 40, check=TOPIC)
     homeassistant: bool = setting(True, "announce the door to Home Assistant")
     events: bool = setting(True, "publish the whole event log")
     names: bool = setting(True, "false: events without names")
     uids: bool = setting(False, "true: events with the cards' UIDs")
-    list_key: str = setting(
-        "", "Ed25519 key of who publishes lists; empty: none",
-        check=matching(f"({PUBLIC_KEY} *)*", A_KEY),
-    )  # fmt: skip
-    trust_for_days: int = setting(
-        0, "days a published list is valid; 0: until the next", 0, 3_650
-    )
+    list_key: str = setting("", "Ed25519 key of published lists", check=PUBLIC_KEYS)
+    trust_for_days: int = setting(0, "days a list is valid; 0: no limit", 0, 3_650)
     may: Mapping[str, Any] = setting(
         MappingProxyType({}), 'who may order what: { homeassistant = ["unlock"] }',
         check=matching(r"[^/+#\x00-\x1f]{1,100}", "a sender has no /, + or #"),
@@ -2472,7 +2432,7 @@ ACCESS_KEYS = {
     "valid_from": Setting(None, "first day, such as 2026-12-01", takes_time=True),
     "valid_until": Setting(None, "last day, such as 2027-03-31", takes_time=True),
     "schedule": Setting("", "name of a [[schedule]]"),
-    "role": Setting("holder", "a master enrols cards", choices=("holder", "master")),
+    "role": choice("a master enrols cards", "holder", "master"),
 }
 CARD_KEYS = {
     "uid": Setting("", "the card's UID", is_needed=True),
@@ -2481,11 +2441,10 @@ CARD_KEYS = {
 }
 HOURS_KEYS = {
     "times": Setting(
-        (), 'spans such as "Mon-Fri 08:00-20:00"', is_needed=True,
-        item=Setting("", check=parse_span),
+        (), 'spans such as "Mon-Fri 08:00-20:00"', item=SPAN, is_needed=True
     ),
     "closed": Setting((), "dates without hours", item=Setting(None)),
-}  # fmt: skip
+}
 PROOFS = ("ntag424", "desfire")  # that this program can ask for
 
 SECTIONS: dict[str, type[Table]] = {
@@ -2504,12 +2463,13 @@ ONLINE: dict[str, type[Table]] = {
     "telegram": TelegramConfig, "notify": NotifyConfig, "cobot": CobotConfig,
     "list": ListConfig, "mqtt": MqttConfig,
 }  # fmt: skip
+#: The tables that there may be more than one of, or none.
+OPTIONAL: dict[str, type[Table]] = {
+    "reader": ReaderConfig, "authority": AuthorityConfig, "scanner": ScannerConfig,
+    **ONLINE,
+}  # fmt: skip
 #: The keys of every table; those of [signals] are pictures.
-TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
-    "reader": ReaderConfig.keys,
-    "authority": AuthorityConfig.keys,
-    "scanner": ScannerConfig.keys,
-    **{name: cls.keys for name, cls in ONLINE.items()},
+TABLES: dict[str, Keys] = {n: c.keys for n, c in (SECTIONS | OPTIONAL).items()} | {
     "signals": {
         str(sign): Setting(*row, check=functools.partial(check_picture, sign))
         for sign, row in SIGNALS.items()
@@ -2531,7 +2491,7 @@ TABLES: dict[str, Keys] = {name: cls.keys for name, cls in SECTIONS.items()} | {
         "id": Setting(0, "the user's number at Telegram", 0, 2**52, is_needed=True),
         "holder": Setting("", "who it is", 0, LONGEST_NAME, is_needed=True),
         **{key: ACCESS_KEYS[key] for key in ACCESS_KEYS if key != "role"},
-        "role": Setting("holder", "a master may use /who", choices=tuple(Role)),
+        "role": choice("a master may use /who", "holder", "master"),
     },
     "person": {
         "name": Setting("", "who it is", 0, LONGEST_NAME, is_needed=True),
@@ -2713,7 +2673,7 @@ class Parser:
         #: The locks that can be used, though something else may be wrong.
         self.usable: set[str] = set()
         self.lacks_files = False
-        self._first_place: dict[Uid, str] = {}
+        self._first_place: dict[str, str] = {}  # of a UID, or of a name
 
     def report(self, place: str, words: str) -> None:
         self.reported.add(place)
@@ -2815,14 +2775,13 @@ class Parser:
 
     def listed(self, name: str, make: Callable[..., T]) -> dict[str, T]:
         """The tables of ``[[name]]`` by their places; each has a name of its own."""
-        made, names = dict[str, T](), set[str]()
+        made = dict[str, T]()
         for where, table in self.entries(name):
             before = len(self.problems)
             values = self.table(where, table, TABLES[name])
-            own = values.get("name", "")
-            if own in names:
-                self.report(f"{where}.name", f": another {name} has this name")
-            names |= {own} - {""}
+            if own := values.get("name"):
+                kind = "reader" if name == "scanner" else name  # the log has both
+                self._check_first(where, "name", f"{kind} {own}", own)
             schedule = values.get("schedule", "")
             self._check_name(f"{where}.schedule", schedule, self.schedules)
             if pins := values.get("leds"):
@@ -2888,11 +2847,14 @@ class Parser:
             return None
         if key == "uid" and is_number(text):
             self.bare_numbers.append(place)
-        first = self._first_place.setdefault(uid, place)
-        if first != place:
-            words = f" = {_shown(format_uid(uid))}: {first} has it, too"
-            self.report(f"{place}.{key}", words)
+        self._check_first(place, key, uid, format_uid(uid))
         return uid
+
+    def _check_first(self, where: str, key: str, name: str, shown: str) -> None:
+        """Report what another entry has already."""
+        first = self._first_place.setdefault(name, where)
+        if first != where:
+            self.report(f"{where}.{key}", f" = {_shown(shown)}: {first} has it, too")
 
     def cards(self) -> dict[Uid, Credential]:
         """The cards of everybody in the file."""
@@ -2949,20 +2911,19 @@ class Parser:
         names = [n for n in SECTIONS if n != "fallback" or n in self.document]
         sections = {name: self.section(name) for name in names}
         patterns, self.schedules = self.patterns(), self.read_schedules()
-        readers = self.listed("reader", ReaderConfig) or {"reader": ReaderConfig()}
-        authorities = self.listed("authority", AuthorityConfig)
-        scanners = self.listed("scanner", ScannerConfig)
-        online = dict(
-            chain(*(self.listed(name, ONLINE[name]).items() for name in ONLINE))
-        )
+        made: dict[str, dict[str, Any]] = {
+            name: self.listed(name, kind) for name, kind in OPTIONAL.items()
+        }
+        readers = made["reader"] or {"reader": ReaderConfig()}
+        online = dict(chain.from_iterable(made[name].items() for name in ONLINE))
         if isinstance(mqtt := online.get("mqtt"), MqttConfig) and not mqtt.door:
             name = re.sub("[^a-z0-9]+", "-", sections["door"].name.lower()).strip("-")
             online["mqtt"] = mqtt._replace(door=name)
         config = Config(
             **sections,
             readers=tuple(readers.values()),
-            authorities=tuple(authorities.values()),
-            scanners=tuple(scanners.values()),
+            authorities=tuple(made["authority"].values()),
+            scanners=tuple(made["scanner"].values()),
             online=online,
             patterns=patterns,
             schedules=self.schedules,
@@ -2971,30 +2932,38 @@ class Parser:
             examples=tuple(self.examples),
             bare_numbers=tuple(self.bare_numbers),
         )
-        tables = {**sections, **readers, **authorities, **online}
-        self._check(tables)
-        self._check_readers(readers, scanners)
-        self._check_scanners(config, scanners, authorities)
-        self._check_pins(config, readers)
+        own_lights = {f"{at}.leds": t.leds for at, t in readers.items() if t.leds}
+        tables = {**sections, **readers, **own_lights, **made["authority"]}
+        self._check(config, {**tables, **made["scanner"], **online})
         return config
 
-    def _check(self, tables: Mapping[str, Table]) -> None:
+    def _check(self, config: Config, tables: Mapping[str, Table]) -> None:
         """Report what is wrong even where each value is valid by itself."""
+        asked = {each.authority for each in config.scanners}
+        known = [each.name for each in config.authorities if each.kind == "digital-id"]
         for where, table in tables.items():
             for key, words in contradictions(table):
                 if not self.reported & {where, f"{where}.kind", f"{where}.{key}"}:
                     self.report(f"{where}.{key}", words)
+            if isinstance(table, ScannerConfig):
+                of = "[[authority]] of kind digital-id"
+                self._check_name(f"{where}.authority", table.authority, known, of)
+            elif isinstance(table, AuthorityConfig) and table.name in {*known} - asked:
+                words = "no [[scanner]] names it as its authority, so it gets no codes"
+                self.report(f"{where}.name", f": {words}")
+        if config.open_hours and config.lock.kind == "relay":
+            words = "a relay opens for a moment only, and cannot keep the door open"
+            self.report("open", f": {words}")
+        self._check_readers(tables)
+        self._check_pins(config, tables)
 
-    def _check_readers(
-        self, readers: Mapping[str, ReaderConfig], scanners: Mapping[str, ScannerConfig]
-    ) -> None:
-        taken, seen = {each.name for each in scanners.values()}, list[str]()
+    def _check_readers(self, tables: Mapping[str, Table]) -> None:
+        """Report readers that cannot be told apart."""
+        readers = {w: t for w, t in tables.items() if isinstance(t, ReaderConfig)}
+        seen: list[str] = []
         for where, reader in readers.items():
             if len(readers) > 1 and not reader.name:
                 words = ": missing (each of several readers needs a name)"
-                self.report(f"{where}.name", words)
-            if reader.name and reader.name in taken:
-                words = f" = {_shown(reader.name)}: a scanner has this name"
                 self.report(f"{where}.name", words)
             # usb is any, usb:054c:06c3 any of a model; the port of tty:S0:pn532 is S0.
             port = re.sub("^(tty:.*):.*", r"\1", reader.device) + ":"
@@ -3003,52 +2972,27 @@ class Parser:
                 self.report(f"{where}.device", f" = {_shown(reader.device)}: {words}")
             seen.append(port)
 
-    def _check_scanners(
-        self,
-        config: Config,
-        scanners: Mapping[str, ScannerConfig],
-        authorities: Mapping[str, AuthorityConfig],
-    ) -> None:
-        names = [a.name for a in config.authorities if a.kind == "digital-id"]
-        for where, scanner in scanners.items():
-            of = "[[authority]] of kind digital-id"
-            self._check_name(f"{where}.authority", scanner.authority, names, of)
-        asked = {each.authority for each in config.scanners}
-        for where, each in authorities.items():
-            if each.name in names and each.name not in asked:
-                words = "no [[scanner]] names it as its authority, so it gets no codes"
-                self.report(f"{where}.name", f": {words}")
-        if config.open_hours and config.lock.kind == "relay":
-            words = "a relay opens for a moment only, and cannot keep the door open"
-            self.report("open", f": {words}")
-
-    def _check_pins(self, config: Config, readers: Mapping[str, ReaderConfig]) -> None:
+    def _check_pins(self, config: Config, tables: Mapping[str, Table]) -> None:
         """Report a pin that two things are to have."""
-        lights = {f"{at}.leds": each.leds for at, each in readers.items() if each.leds}
-        if len(lights) < len(readers):  # else nobody uses the door's
-            lights = {"leds": config.leds, **lights}
-        locks = locks_of(config).items()
-        relays = {where: lock for where, lock in locks if lock.kind == "relay"}
         owners: dict[int, str] = {}
-        if any(re.match(PORT_ON_PINS, each.device) for each in readers.values()):
+        if any(re.match(PORT_ON_PINS, each.device) for each in config.readers):
             owners = dict.fromkeys((14, 15), "the reader's serial port")
-        tables = {**lights, **readers, "doorway": config.doorway, **relays}
-        for at, table in tables.items():
-            for key, pin in table.items():
+        unused = {w for w, lock in locks_of(config).items() if lock.kind != "relay"}
+        unused |= {"leds"} if all(each.leds for each in config.readers) else set()
+        used = {at: table for at, table in tables.items() if at not in unused}
+        # The locks last: the owner may have left out the pins of the lights.
+        for at in sorted(used, key=lambda at: isinstance(used[at], LockAccess)):
+            for key, pin in used[at].items():
                 place = f"{at}.{key}"
                 is_pin = key.endswith("_gpio") and place not in self.reported
                 if is_pin and pin >= 0 and owners.setdefault(pin, place) != place:
                     self.report(place, f" = {pin}: {owners[pin]} has this pin")
 
 
-def _schedule(
-    times: Sequence[str],
-    closed: Iterable[date],
-    name: str = "",
-    needs_first: bool = False,
-) -> Schedule:
-    spans = tuple(map(parse_span, times))
-    return Schedule(name, spans, frozenset(closed), tuple(times), needs_first)
+def _schedule(times: Sequence[str], closed: Iterable[date], **more: Any) -> Schedule:
+    spans, words = tuple(map(parse_span, times)), tuple(times)
+    more = {"name": "", **more}
+    return Schedule(spans=spans, words=words, closed=frozenset(closed), **more)
 
 
 #: The tables in which a key may belong that was found elsewhere.

@@ -142,7 +142,9 @@ def test_digital_id_and_its_scanner_are_refused_with(care, lobby, words):
 def test_two_of_one_name_are_refused():
     found = problems_of(("authority", SPACE), ("authority", SPACE))
 
-    assert found == ['authority 2 ("space").name: another authority has this name']
+    assert found == [
+        'authority 2 ("space").name = \'space\': authority 1 ("space") has it, too'
+    ]
 
 
 def test_an_edit_is_described_without_secrets():

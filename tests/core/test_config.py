@@ -442,9 +442,9 @@ def two_readers(one="tty:S0:pn532", name="exit", two="usb", more="") -> str:
 SAME_DEVICE = "may be the device of another reader"
 
 READERS = {
-    "two of a name": (two_readers(name="entrance"), 'reader 2 ("entrance").name: another reader has this name'),
+    "two of a name": (two_readers(name="entrance"), 'reader 2 ("entrance").name = \'entrance\': reader 1 ("entrance") has it, too'),
     "one of two without a name": ('[[reader]]\nname = "in"\n[[reader]]\ndevice = "tty:S0:pn532"', "reader 2.name: missing (each of several readers needs a name)"),
-    "a scanner's name": (two_readers(more='[[scanner]]\nname = "exit"\ndevice = "/dev/ttyACM0"'), "reader 2 (\"exit\").name = 'exit': a scanner has this name"),
+    "a scanner's name": (two_readers(more='[[scanner]]\nname = "exit"\ndevice = "/dev/ttyACM0"'), "scanner 1 (\"exit\").name = 'exit': reader 2 (\"exit\") has it, too"),
     "two on a port": (two_readers(two="tty:S0:arygon"), f"reader 2 (\"exit\").device = 'tty:S0:arygon': {SAME_DEVICE}"),
     "any of USB and one of a model": (two_readers(one="usb:054c:06c3"), f"reader 2 (\"exit\").device = 'usb': {SAME_DEVICE}"),
     "a model of a maker": (two_readers(one="usb:054c", two="usb:054c:06c3"), f"reader 2 (\"exit\").device = 'usb:054c:06c3': {SAME_DEVICE}"),
@@ -613,7 +613,7 @@ SCHEDULES = {
     "open hours without hours": ("[[open]]\nneeds_first = true", "open 1.times: missing (spans such as \"Mon-Fri 08:00-20:00\")"),
     "a closed time": (SCHEDULE + "closed = [2026-12-30, 2026-12-31T00:00:00]", f"{OFFICE}.closed 2 = 2026-12-31 00:00:00: {DATE}"),
     "one closed day, no list": (SCHEDULE + "closed = 2026-12-31", f"{OFFICE}.closed = 2026-12-31: put it in brackets: [2026-12-31] (dates without hours)"),
-    "two of one name": (SCHEDULE + SCHEDULE, 'schedule 2 ("office").name: another schedule has this name'),
+    "two of one name": (SCHEDULE + SCHEDULE, f"schedule 2 (\"office\").name = 'office': {OFFICE} has it, too"),
 } | {
     f"span: {name}": (f'{TIMES}["{span}"]', f"{OFFICE}.times 1 = {span!r}: {words}")
     for name, (span, words) in SPANS.items()

@@ -269,7 +269,7 @@ def test_settings_give_each_receiver_a_name_of_its_own():
     """By which its bookmark is found again."""
     table = settings('["fault"]').replace("url", 'name = "ops"\nurl')
 
-    with pytest.raises(ConfigError, match="another notify has this name"):
+    with pytest.raises(ConfigError, match="has it, too"):
         parse_config(table + table[table.index("[[notify]]") :].join("\n\n"))
 
 
