@@ -4736,18 +4736,17 @@ class Retention:
     time: if the clock is a year ahead for an hour, that costs some hours of the log.
     """
 
-    first_look_s, look_every_s, step_every_s = 60.0, 3600.0, 1.0
+    first_look_s, look_every_s, step_every_s = 60.0, 3600.0, 2.0
     fastest = 3
     rows = 8  # of each table in one step: a tap may have to wait for it
 
     def __init__(self, keep_days: int, clock: Clock) -> None:
         self._keep = timedelta(days=keep_days)
         self._clock = clock
-        self._next_at = self._next_look_at = clock.monotonic() + self.first_look_s
+        self._next_at = clock.monotonic() + self.first_look_s
         self._reached: datetime | None = None  # its own time
         self._reached_at = self._next_at
         self._noted = ""  # on disk
-        self._is_tidy = True
 
     def step(self, people: Forgiving, events: Forgiving) -> None:
         """For idle moments; writes to the disk at most once."""
@@ -4756,19 +4755,16 @@ class Retention:
             people.tidy()
         elif began_at < self._next_at:
             return
-        elif not self._is_tidy:
-            self._is_tidy, self._next_at = True, self._next_look_at
-            events.tidy()
-            people.tidy()
         elif not self._clock.is_set():  # it may show any year
             self._next_at = began_at + self.first_look_s
         else:
             now = self._clock.now()
             before = min(now, self._reach(began_at, now, events)) - self._keep
-            removed = events.forget(before, now, self.rows)
-            again_s = 2 * self.step_every_s if removed else self.look_every_s
-            self._is_tidy, self._next_at = False, began_at + self.step_every_s
-            self._next_look_at = began_at + again_s
+            self._next_at = began_at + self.step_every_s
+            if not events.forget(before, now, self.rows):
+                self._next_at = began_at + self.look_every_s
+                events.tidy()
+                people.tidy()
 
     def _reach(self, began_at: float, now: datetime, events: Forgiving) -> datetime:
         """Its own time.  It starts where the last run ended, or where nothing is too
@@ -4839,14 +4835,16 @@ class Display:
     def show(self, *signals: Signal, point: str | None = None) -> None:
         """Show ``signals``, DENIED until a pause ends, then the standing signal; where
         the reader ``point`` is, or with all lights."""
-        patterns = self._keeper.config.patterns
-        ends_at = self._clock.monotonic() + sum(patterns[s].duration_s for s in signals)
+        now, patterns = self._clock.monotonic(), self._keeper.config.patterns
+        ends_at = now + sum(patterns[sign].duration_s for sign in signals)
         denied_s = patterns[Signal.DENIED].duration_s
         more = ceil(max(0.0, self.denials.paused_until - ends_at) / denied_s)
         signals += (Signal.DENIED,) * more
+        ends_at += more * denied_s
         for name, lights in self._lights(point).items():
             standing = self.standing(name)
-            self._shown[name] = ends_at + more * denied_s, standing
+            # One without an end is replaced once something else stands.
+            self._shown[name] = now if ends_at == inf else ends_at, standing
             lights.show(*signals, standing)
         alarms = (Signal(each) for each in ALARMS if each in self.troubles)
         sounds = *signals, next(alarms, Signal.READY)
@@ -5684,8 +5682,7 @@ class Door:
         thread; with several readers it may delay the others, which look on."""
         readers = [source.worker for source in self._sources]
         locks = [control.worker for control in self._keeper.control.all]
-        busy_s = max(worker.busy_s for worker in [*readers, *locks])
-        if busy_s < self.hangs_after_s:
+        if max(each.busy_s for each in [*readers, *locks]) < self.hangs_after_s:
             self._supervisor.alive()
         self._poll()
         self._keeper.watch()
@@ -5743,13 +5740,13 @@ class Door:
     def _reload(self, new: Config | ConfigError) -> None:
         self._new, keeper = None, self._keeper
         self._supervisor.report("reloading")
-        problems = new.problems if isinstance(new, ConfigError) else ()
-        for problem in problems:
-            log.error("%s", problem)
-        trouble = f"doorpi.toml has {counted(len(problems), 'problem')};"
-        trouble += " the last good settings are in force"
-        self._display.note(Signal.CONFIG_BAD, trouble * bool(problems))
-        if not isinstance(new, ConfigError):
+        trouble = ""
+        if isinstance(new, ConfigError):
+            for problem in new.problems:
+                log.error("%s", problem)
+            trouble = f"doorpi.toml has {counted(len(new.problems), 'problem')};"
+            trouble += " the last good settings are in force"
+        else:
             before = keeper.config
             if self._settings.apply(new, self._equipment):
                 keeper.use(new)
@@ -5760,19 +5757,19 @@ class Door:
             else:
                 log.info("settings read again: nothing changed")
             self._settings.remember()
+        self._display.note(Signal.CONFIG_BAD, trouble)
         self._supervisor.report("ready")
         self._display.report_status()
 
     def _log_edit(self, before: Config, others: Iterable[str]) -> None:
         """Log whose access has changed since ``before``, and ``others``."""
-        keeper, now = self._keeper, self._keeper.config
+        keeper, now, at = self._keeper, self._keeper.config, self._clock.now()
         find, block_on = keeper.people.find, keeper.people.block_on
         people = access_changes(before, now, find, block_on)
-        cards = {**before.cards, **now.cards}
-        uids = {uid for uid, _ in {*before.cards.items()} ^ {*now.cards.items()}}
-        whose, words = [cards[uid] for uid in uids], "; ".join(people)
         if people:
-            at = self._clock.now()
+            edited = {*before.cards.items()} ^ {*now.cards.items()}
+            cards, words = {**before.cards, **now.cards}, "; ".join(people)
+            whose = [cards[uid] for uid, _ in edited]
             keeper.events.record(change_event(at, Change.EDIT, "file", words, whose))
         for line in [*people, *others]:
             log.info("changed: %s", line)

@@ -206,6 +206,18 @@ def test_authority_delays_no_member_of_the_list(world, elsewhere):
     assert world.lights.shown[2][1] == (Signal.UNLOCKED, Signal.ASKING)
 
 
+def test_asking_light_ends_when_the_denial_gets_no_answer(world, elsewhere):
+    """In the pause after many denials, whoever is denied is only counted."""
+    door = door_of(world, elsewhere)
+    door._display.denials.paused_until = world.clock.t + 15.0
+    world.reader.shows = [STRANGER]
+
+    serve(world, door, seconds=5.0)
+
+    assert world.lights.signals == [Signal.ASKING, Signal.DENIED]
+    assert world.lights.standing is Signal.READY
+
+
 BLOCK = doorpi.Block("Anna", NOON, "the owner")
 
 
