@@ -14282,12 +14282,12 @@ class Digest:
     most_bytes = 3800  # of a message: ntfy makes a file of more than 4096
 
     def __init__(self, wanted: Collection[str], language: str, state: Any) -> None:
-        self._wanted, self._language, self.state = wanted, language, state
-        kinds: dict[str, Any] = {"lines": [], "told": {}, "recent": {}, "troubles": {}}
-        for key, empty in kinds.items():
-            state.setdefault(key, empty)
+        self._wanted = [name for name in NOTICES if name in wanted]
+        self._language, self._is_ja, self.state = language, language == "ja", state
+        for key in ("told", "recent", "troubles"):
+            state.setdefault(key, {})
         # A newer version may have stored notices that this one does not know.
-        told, lines = state["told"].items(), state["lines"]
+        told, lines = state["told"].items(), state.get("lines", [])
         state["told"] = {key: each for key, each in told if each[0] in NOTICES}
         state["lines"] = [line for line in lines if line["notice"] in NOTICES]
         self.is_changed = False  # there is something new to send
@@ -14299,18 +14299,18 @@ class Digest:
         if event.reason is Change.FORGET:
             self._forget_names()
         self.sum_up(at)
-        found = (name for name in NOTICES if name in self._wanted)
-        name = next((each for each in found if NOTICES[each].is_about(event)), "")
-        if not name:
+        found = (name for name in self._wanted if NOTICES[name].is_about(event))
+        if not (name := next(found, "")):
             return
         notice = NOTICES[name]
         subject = f"{name} {getattr(event, notice.by, '')}"
         recent = [*state["recent"].pop(subject, []), at][-notice.after :]
-        is_enough = len(recent) == notice.after and at - recent[0] <= NOTICE_WITHIN_S
+        is_close = at - recent[0] <= NOTICE_WITHIN_S
+        is_enough = len(recent) == notice.after and is_close
         if is_enough or subject in state["told"]:
-            line = log_lines([event], as_json=True, as_csv=False, colours=False)
-            title = notice.title_ja if self._language == "ja" else notice.title
+            title = notice.title_ja if self._is_ja else notice.title
             words = f"{title}: {event_words(event, self._language)}"
+            line = log_lines([event], as_json=True, as_csv=False, colours=False)
             self._report(name, subject, at, words, json.loads(next(iter(line))))
         else:
             _put(state["recent"], subject, recent, self.most_subjects)
@@ -14329,28 +14329,30 @@ class Digest:
         """Add notices about troubles of the door that have lasted, and that have ended.
         ``troubles`` are the present ones, None if the door is not running; ``at`` is
         Unix time, ``now`` monotonic."""
-        told, absent = self.state["troubles"], "the door's program is not running"
+        told = self.state["troubles"]
         if troubles is None:
-            troubles = {**dict.fromkeys(told, ""), "door": absent}
+            absent = {"door": "the door's program is not running"}
+            troubles = {**dict.fromkeys(told, ""), **absent}
         self._since = {each: self._since.get(each, now) for each in troubles}
+        signs = {sign.value: ja for sign, ja in MEANINGS_JA.items()} | JAPANESE
         for subject, since in self._since.items():
             lasts_s = self.absent_s if subject == "door" else self.lasts_s
-            names = (each for each in NOTICES if subject in NOTICES[each].troubles)
-            name = next(names, "")
-            if subject not in told and name in self._wanted and now - since >= lasts_s:
+            about = (n for n in self._wanted if subject in NOTICES[n].troubles)
+            name = next(about, "")
+            if name and subject not in told and now - since >= lasts_s:
                 words = troubles[subject]
-                if self._language == "ja":
-                    signs = {sign.value: ja for sign, ja in MEANINGS_JA.items()}
-                    words = signs.get(subject) or JAPANESE.get(subject, words)
+                words = signs.get(subject, words) if self._is_ja else words
                 told[subject] = name, words
-                words = self._now("Trouble", words)
-                self._report(name, f"trouble {subject}", at, words)
+                self._report_trouble(name, "Trouble", subject, at, words)
         for subject in told.keys() - troubles.keys():
             name, words = told.pop(subject)
-            self._report(name, f"solved {subject}", at, self._now("Solved", words))
+            self._report_trouble(name, "Solved", subject, at, words)
 
-    def _now(self, title: str, words: str) -> str:
-        return f"{translated(title, self._language)}: {words}"
+    def _report_trouble(
+        self, name: str, title: str, subject: str, at: float, words: str
+    ) -> None:
+        words = f"{translated(title, self._language)}: {words}"
+        self._report(name, f"{title} {subject}", at, words)
 
     def sum_up(self, at: float) -> None:
         """Report the number of repetitions of subjects whose hour has ended."""
@@ -14359,9 +14361,10 @@ class Digest:
             if abs(at - first_at) >= NOTICES[name].again_s:
                 del self.state["told"][subject]
                 if count:
-                    is_ja = self._language == "ja"
-                    words += f"、ほか{count}件" if is_ja else f", {count} more times"
-                    self._add(name, last_at, words, None)
+                    more = (
+                        f"、ほか{count}件" if self._is_ja else f", {count} more times"
+                    )
+                    self._add(name, last_at, words + more, None)
 
     def _report(
         self, name: str, subject: str, at: float, words: str, event: object = None
@@ -14376,30 +14379,28 @@ class Digest:
             _put(told, subject, [name, at, 0, at, words], self.most_subjects)
 
     def _add(self, name: str, at: float, words: str, event: object) -> None:
-        self.is_changed, lines = True, self.state["lines"]
-        if len(lines) < self.most_lines:
-            known = {"notice": name, "at": at, "words": printable(words, 300)}
-            lines.append({**known, "event": event})
+        self.is_changed, lines, words = True, self.state["lines"], printable(words, 300)
+        lengths = (len(each.encode()) for each in (words, *(n["words"] for n in lines)))
+        size = sum(length + len("2026-11-29 08:00 \n") for length in lengths)
+        if len(lines) < self.most_lines and size <= self.most_bytes:
+            lines.append({"notice": name, "at": at, "words": words, "event": event})
         else:
             self.state["more"] = self.state.get("more", 0) + 1
 
     def message(self, door: str, now: datetime) -> SimpleNamespace:
         """The message to send: as ``text``, a line each, and as ``notices``."""
-        texts, notices, size = list[str](), list[dict[str, object]](), 0
-        for line in self.state["lines"]:
-            at = datetime.fromtimestamp(line["at"], UTC).astimezone(now.tzinfo)
+        texts, lines, more = list[str](), self.state["lines"], self.state.get("more", 0)
+        for line in lines:
+            at = datetime.fromtimestamp(line["at"], now.tzinfo)
             form = "%H:%M" if at.date() == now.date() else "%Y-%m-%d %H:%M"
             texts.append(f"{at:{form}} {line['words']}")
-            size += len(texts[-1].encode()) + 1
-            notices.append({**line, "at": utc_text(at)})
-        while size > self.most_bytes:
-            size -= len(texts.pop().encode()) + 1
-        more = self.state.get("more", 0) + len(notices) - len(texts)
-        del notices[len(texts) :]
         if more:
-            is_ja = self._language == "ja"
-            texts.append(f"ほか{more}件" if is_ja else f"and {more} more: doorpi log")
-        kinds = [NOTICES[str(each["notice"])] for each in notices]
+            texts.append(
+                f"ほか{more}件" if self._is_ja else f"and {more} more: doorpi log"
+            )
+        times = (utc_text(datetime.fromtimestamp(line["at"], UTC)) for line in lines)
+        notices = [{**line, "at": at} for line, at in zip(lines, times, strict=True)]
+        kinds = [NOTICES[line["notice"]] for line in lines]
         most = max(kinds, key=lambda kind: kind.priority)
         return SimpleNamespace(
             door=door, text="\n".join(texts), notices=notices, more=more,
@@ -14422,7 +14423,6 @@ class Notices:
     gap_s = 60.0  # from one message to the next
     look_s, page_s = 1.0, 0.2  # until the next look at the log, or at its next page
     most_unsaved = 1000  # events that a restart may have to read again
-    refused_s = 600.0  # until the next try, if the receiver refused the message itself
 
     def __init__(
         self,
@@ -14454,7 +14454,7 @@ class Notices:
         at = self._context.clock.now()
         is_due = abs(at.timestamp() - state.get("sent", 0.0)) >= self.gap_s
         if state["lines"] and is_due and not is_behind:
-            self._deliver(digest, at)
+            self._send(digest.message(printable(self._context.config.door.name), at))
             state |= {"lines": [], "more": 0, "sent": at.timestamp()}
             self._save(digest)
         if trouble:
@@ -14492,15 +14492,6 @@ class Notices:
             digest.sum_up(at.timestamp())
         return is_behind
 
-    def _deliver(self, digest: Digest, at: datetime) -> None:
-        try:
-            door = printable(self._context.config.door.name)
-            self._send(digest.message(door, at))
-        except Unavailable as error:
-            if 400 <= error.status < 500 and error.status not in (408, 429):
-                error.after_s = max(error.after_s, self.refused_s)
-            raise
-
 
 def _post_to_webhook(client: WebClient, path: str, message: SimpleNamespace) -> None:
     notices = {"notices": message.notices, "more": message.more}
@@ -14517,12 +14508,17 @@ def _post_to_ntfy(client: WebClient, path: str, message: SimpleNamespace) -> Non
     client.call("POST", path, message.text.encode(), headers=headers)
 
 
+def base_and_path(url: str) -> tuple[str, str]:
+    """``https://host:port``, and the path with its query."""
+    ends = len("://".join(urlsplit(url)[:2]))
+    return url[:ends], f"/{url[ends:].partition('#')[0].removeprefix('/')}"
+
+
 def notify_service(where: str, table: NotifyConfig, context: Context) -> Service:
     """The service of a [[notify]]."""
     posts = {"webhook": _post_to_webhook, "ntfy": _post_to_ntfy}
-    url, token = table.url.text, table.token.text
-    base = "://".join(urlsplit(url)[:2])
-    path = url.removeprefix(base) or "/"
+    base, path = base_and_path(table.url.text)
+    token = table.token.text
     client = WebClient(base, context.clock, secrets=[path], token=token)
     send, name = functools.partial(posts[table.kind], client, path), table.name
     name = f"notify {name}" if name else where
@@ -14537,7 +14533,6 @@ class TelegramBot:
     """
 
     message_every_s = 1.0  # to one chat.  Source: Bots FAQ
-    barred_s = 600.0  # without calls, after the server rejected the token
     call_s, longest_wait_s = 15.0, 10.0
 
     def __init__(self, table: TelegramConfig, clock: Clock) -> None:
@@ -14556,49 +14551,39 @@ class TelegramBot:
     ) -> T:
         """The ``result`` of a method, of this ``kind``; the server may hold its answer
         back for ``wait_s``.  Raises: Unavailable."""
-        host, limits = self._client.dialer.host, {"within_s": wait_s + self.call_s}
+        limits: dict[str, Any] = {"within_s": wait_s + self.call_s, "max_body": 1 << 20}
         ask = functools.partial(self._client.json, dict, "POST", self._path + method)
         try:
             with self._calling:
-                answer = ask(dict(values), max_body=1 << 20, **limits)
+                answer = ask(dict(values), **limits)
         except Unavailable as error:
-            if error.reply and error.status in (401, 404):
-                words = f"{host}: {error.reply.words}: is telegram.token right?"
-                raise Unavailable(words, self.barred_s, reply=error.reply) from None
-            with contextlib.suppress(
-                HttpUnreadable, LookupError, TypeError, ValueError
-            ):
-                body: Any = error.reply.json(dict) if error.reply else {}
-                after_s = float(body["parameters"]["retry_after"])
-                error.after_s = min(max(error.after_s, after_s), WebApi.max_pause_s)
+            if error.status in (401, 404):
+                words = f"{error}: is telegram.token right?"
+                raise Unavailable(words, error.after_s, reply=error.reply) from None
             raise
         if answer.get("ok") is not True or not isinstance(answer.get("result"), kind):
+            host = self._client.dialer.host
             raise Unavailable(f"{host}: an answer without a result")
         return cast(T, answer["result"])
 
     def send(self, chat: int, text: str, **more: object) -> None:
         """Send plain text (names are data), once the chat may get a message.  Raises:
         Unavailable, also where that is not soon."""
+        now = self._clock.monotonic()
         with self._guard:
-            now = self._clock.monotonic()
-            self._next_at = {c: at for c, at in self._next_at.items() if at > now}
-            begins = self._next_at.get(chat, now)
-            if begins - now > self.longest_wait_s:
+            wait_s = max(0.0, self._next_at.get(chat, now) - now)
+            if wait_s > self.longest_wait_s:
                 words = "Telegram allows no message to this chat yet"
-                raise Unavailable(words, begins - now, is_unsent=True)
-            self._next_at[chat] = begins + self.message_every_s
-        self._clock.sleep(begins - now)
-        values, pause_s = {"chat_id": chat, "text": text[:4000]}, self.message_every_s
+                raise Unavailable(words, wait_s, is_unsent=True)
+            _put(self._next_at, chat, now + wait_s + self.message_every_s, 1000)
+        self._clock.sleep(wait_s)
+        values = {"chat_id": chat, "text": text[:4000], "protect_content": True, **more}
         try:
-            self.call("sendMessage", dict, {**values, "protect_content": True, **more})
+            self.call("sendMessage", dict, values)
         except Unavailable as error:
             if error.status == 429:
-                pause_s = max(pause_s, error.after_s)
+                self._next_at[chat] = self._clock.monotonic() + error.after_s
             raise
-        finally:
-            with self._guard:
-                ends = self._clock.monotonic() + pause_s
-                self._next_at[chat] = max(ends, self._next_at.get(chat, ends))
 
 
 # -- lists of people that are kept elsewhere
@@ -14707,18 +14692,18 @@ class Roster:
         about: str,
     ) -> None:
         """One event about everybody who was added, changed or removed."""
-        added = [after[uid] for uid in after.keys() - before.keys()]
-        removed = [before[uid] for uid in before.keys() - after.keys()]
-        both = after.keys() & before.keys()
-        old, new = (
-            {uid: _entry(each[uid]) for uid in both} for each in (before, after)
-        )
-        changed = [after[uid] for uid in both if old[uid] != new[uid]]
-        people = [*added, *changed, *removed]
+        changes = {
+            "added": [after[uid] for uid in after.keys() - before.keys()],
+            "changed": [
+                after[uid] for uid in after.keys() & before.keys()
+                if _entry(after[uid]) != _entry(before[uid])
+            ],
+            "removed": [before[uid] for uid in before.keys() - after.keys()],
+        }  # fmt: skip
+        people = [*chain(*changes.values())]
         if people or about:
-            words = f"{about}: " * bool(about)
-            words += f"{len(added):,} added, {len(changed):,} changed,"
-            words += f" {len(removed):,} removed"
+            counts = (f"{len(each):,} {what}" for what, each in changes.items())
+            words = f"{about}: " * bool(about) + ", ".join(counts)
             words += f": {_names(p.holder for p in people)}" * bool(people)
             source = self._place.partition(" ")[0]
             event = change_event(at, Change.SYNC, source, words, people)
@@ -14751,18 +14736,18 @@ class ListReader:
     """A list of people at a web address, in the formats of `import`: from another
     membership system, a file in git, a spreadsheet's export."""
 
-    max_body = LIST_BYTES
     within_s = 60.0
 
     def __init__(self, place: str, table: ListConfig, context: Context) -> None:
         self.name, self._table, self._context = place, table, context
-        parts = urlsplit(table.url.text)
-        base = f"{parts.scheme}://{parts.netloc}"
-        self._path = f"{parts.path or '/'}{'?' * bool(parts.query)}{parts.query}"
-        signed = parts._replace(path=f"{parts.path}.sig", scheme="", netloc="")
-        self._signature_path = signed.geturl()
-        self._client = WebClient(
+        base, self._path = base_and_path(table.url.text)
+        client = WebClient(
             base, context.clock, {}, [self._path], CallRate(20), table.token.text
+        )
+        self.close = client.close
+        limits: dict[str, Any] = {"within_s": self.within_s, "max_body": LIST_BYTES}
+        self._get: Callable[..., Reply] = functools.partial(
+            client.call, "GET", **limits
         )
         trust_for_s, interval_s = table.trust_for_s, table.interval_s
         self._roster = Roster(place, context, trust_for_s, interval_s)
@@ -14771,14 +14756,11 @@ class ListReader:
     def step(self) -> float:
         return self._roster.refresh(self._read)
 
-    def close(self) -> None:
-        self._client.close()
-
     def _read(self) -> None:
         """Raises: Unavailable."""
         known = {"If-None-Match": self._etag} if self._etag else {}
         try:
-            reply = self._get(self._path, known)
+            reply = self._get(self._path, headers=known)
         except Unavailable as error:
             if not (known and error.status == 304):
                 raise
@@ -14800,10 +14782,6 @@ class ListReader:
             why = printable(listed.refused[0].why)
             log.warning("%s: %s left out, %s: %s", self.name, rows, first, why)
 
-    def _get(self, path: str, headers: Mapping[str, str]) -> Reply:
-        limits: dict[str, Any] = {"within_s": self.within_s, "max_body": self.max_body}
-        return self._client.call("GET", path, headers=headers, **limits)
-
     def _text(self, body: bytes) -> str:
         try:
             text = body.decode("utf-8-sig")
@@ -14817,7 +14795,8 @@ class ListReader:
     def _verify(self, content: bytes) -> None:
         """Raises: Unavailable unless URL.sig has the list's Ed25519 signature: 64
         bytes, as they are or in base64."""
-        signature = self._get(self._signature_path, {}).body
+        path, *query = self._path.partition("?")
+        signature = self._get("".join((f"{path}.sig", *query))).body
         with contextlib.suppress(ValueError):
             if len(signature) != 64:
                 lines = signature.split()

@@ -20,7 +20,6 @@ from doorpi import (
     Notices,
     OnlineStore,
     Reason,
-    Reply,
     Result,
     StoreError,
     Unavailable,
@@ -463,21 +462,6 @@ def test_message_is_kept_until_it_was_sent(context, owner, failure):
     owner.steps(200)
 
     assert [len(text.splitlines()) for text in owner.texts] == [2]
-
-
-@pytest.mark.parametrize(
-    ("status", "least_s"), [(400, 600), (401, 600), (404, 600), (429, 7), (503, 7)]
-)
-def test_receiver_that_refuses_is_left_alone(context, owner, status, least_s):
-    happens(context, **FAILED)
-    owner.failures = [Unavailable("no", 7.0, reply=Reply(status, b""))]
-
-    with pytest.raises(Unavailable) as caught:
-        owner.step(1)
-
-    assert caught.value.after_s == least_s
-    owner.step(1)
-    assert len(owner.messages) == 1
 
 
 def test_week_of_outage_is_caught_up_in_order_and_summed_up(context, owner):
