@@ -7516,11 +7516,20 @@ class SqliteFile:
                 with contextlib.suppress(sqlite3.Error):
                     db.close()
 
-    def _query(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        with self._guarded():
-            if self._db is None and not self.exists():
-                return []
-            return self._connection().execute(sql, values).fetchall()
+    def _query(
+        self, sql: str, *values: object, is_again: bool = False
+    ) -> list[sqlite3.Row]:
+        """The rows, none where nothing was ever stored.  If a broken file was set
+        aside, those of the one that takes its place."""
+        try:
+            with self._guarded():
+                if self._db is None and not self.exists():
+                    return []
+                return self._connection().execute(sql, values).fetchall()
+        except StoreError:
+            if is_again or os.path.lexists(self.path):
+                raise
+        return self._query(sql, *values, is_again=True)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -8403,14 +8412,11 @@ class SyncedPeople(SqliteFile):
 
     def keep_only(self, sources: Collection[str]) -> None:
         """Delete the lists of tables that are no longer in the settings."""
-        for (source,) in self._query("SELECT source FROM sources"):
-            if source not in sources:
-                self.forget(source)
-
-    def forget(self, source: str) -> None:
-        with self._transaction() as db:
-            db.execute("DELETE FROM members WHERE source = ?", (source,))
-            db.execute("DELETE FROM sources WHERE source = ?", (source,))
+        stored = {row[0] for row in self._query("SELECT source FROM sources")}
+        if others := [(source,) for source in stored.difference(sources)]:
+            with self._transaction() as db:
+                db.executemany("DELETE FROM members WHERE source = ?", others)
+                db.executemany("DELETE FROM sources WHERE source = ?", others)
 
     def _confirm(
         self,
@@ -8726,14 +8732,6 @@ class SqlitePeople(SqliteFile):
                 os.posix_fallocate(file.fileno(), 0, self.reserve_bytes)
         except OSError as error:
             log.warning("%s: no room is kept back: %s", self.reserve, error.strerror)
-
-    def _query(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        try:
-            return super()._query(sql, *values)
-        except StoreError:
-            if os.path.lexists(self.path):
-                raise
-            return super()._query(sql, *values)  # set aside: the copy takes its place
 
     @contextlib.contextmanager
     def _changing(

@@ -284,7 +284,7 @@ def test_a_list_for_ever_is_taken_while_the_clock_is_not_set(taker, context):
 
 def test_a_lost_file_does_not_let_an_older_list_back_in(taker, context):
     taker.hear(parts(TEN, NOW + 5))
-    context.synced.forget("mqtt")
+    context.synced.keep_only([])
 
     assert "newer" in taker.hear(parts(TWENTY, NOW))
     assert taker.hear(parts(TEN, NOW + 5)) == ""
