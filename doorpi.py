@@ -13108,58 +13108,51 @@ class LogTail:
     Every method raises StoreError.
     """
 
-    settle_s = 0.1  # a denial is one row, or is followed by a second one at once
-    forget_s = 600.0  # an event is not looked at again after that
+    forget = timedelta(minutes=10)  # an event that is older is not looked at again
 
     def __init__(
         self, events: SqliteEvents, sought: Sought, clock: Clock, open_s: float
     ) -> None:
-        self._events = events
-        self._sought = sought
-        self._clock = clock
-        self._open_s = open_s
-        self._file = events.file
-        self._last_id = 0
-        #: Of each event that may change: when to show it at the latest, and as what it
-        #: was shown.
-        self._open: dict[int, tuple[float, Event | None]] = {}
+        self._events, self._sought, self._clock = events, sought, clock
+        self._open = timedelta(seconds=open_s)
+        self._file, self._after_id = events.file, 0
+        #: Each event that may change: as it was last seen, and as it was shown.
+        self._seen: dict[int, tuple[Event, Event | None]] = {}
 
     def begin(self, since: datetime | None, count: int) -> Iterator[Event]:
         """The events of ``since`` and later, or the last ``count``."""
-        events, sought = self._events, self._sought
-        self._last_id, self._file = events.last_id(), events.file
-        found = events.read(since, sought) if since else events.latest(count, sought)
-        for event in found:
-            self._last_id = max(self._last_id, event.id)
-            if event.result is None and event.reason is Reason.GRANTED:
-                self._open[event.id] = self._clock.monotonic(), event
+        events, sought, newest = self._events, self._sought, self._events.last_id()
+        self._file = events.file
+        for event in (
+            events.read(since, sought) if since else events.latest(count, sought)
+        ):
+            newest = max(newest, event.id)
+            if self._clock.now() - event.at < self.forget:
+                self._seen[event.id] = event, event
             yield event
+        self._after_id = min(self._seen, default=newest + 1) - 1
 
     def news(self) -> list[Event]:
         """What has ended, or has changed, since the last call."""
-        now, since, newest = self._clock.monotonic(), None, self._events.last_id()
-        if self._events.file != self._file:
-            self._file, self._last_id, self._open = self._events.file, 0, {}
-            since = self._clock.now() - timedelta(minutes=1)
-        shown = list[Event]()
-        after_id = min([self._last_id + 1, *self._open]) - 1
-        for event in self._events.read(since, self._sought, after_id):
-            if event.id > self._last_id:
-                is_granted = event.reason is Reason.GRANTED
-                wait_s = self._open_s if is_granted else self.settle_s
-                self._open[event.id] = now + wait_s, None
-            if event.id not in self._open:
-                continue
-            show_by, before = self._open[event.id]
-            has_ended = event.result or event.detail
-            if event != before and (has_ended or now >= show_by):
-                shown.append(event)
-                self._open[event.id] = show_by, event
-            if has_ended or now >= show_by + self.forget_s:
-                del self._open[event.id]
+        events, now, newest = self._events, self._clock.now(), self._events.last_id()
+        if events.file != self._file:
+            self._file, self._seen = events.file, {}
+            recent = events.read(now - timedelta(minutes=1), self._sought)
+            self._after_id = next((each.id for each in recent), newest + 1) - 1
+        news, seen = [], {}
+        for event in events.read(None, self._sought, self._after_id):
             newest = max(newest, event.id)
-        self._last_id = newest
-        return shown
+            before, shown = self._seen.get(event.id, (None, None))
+            waits = event.reason is Reason.GRANTED and now - event.at < self._open
+            # A denial is one row, or is followed by a second one at once.
+            is_due = event.result or event.detail or (event == before and not waits)
+            if is_due and event != shown:
+                news.append(event)
+                shown = event
+            if shown is None or now - event.at < self.forget:
+                seen[event.id] = event, shown
+        self._seen, self._after_id = seen, min(seen, default=newest + 1) - 1
+        return news
 
 
 #: The signs that begin a formula in a spreadsheet; Excel takes the wide ones, too.
@@ -13297,12 +13290,6 @@ class Row:
         self.uid: Uid | None = None  # if it can be read
         self.card: Credential | None = None
 
-    def refuse(self, why: str, titles: Mapping[str, str]) -> None:
-        """Keep the reason, with the list's own names (``titles``) for our keys."""
-        self.card = None
-        pattern = r"(?:^|(?<=; ))\.(\w+)"
-        self.why = re.sub(pattern, lambda it: titles.get(it[1], it[1]), why)
-
 
 @functools.lru_cache(maxsize=1000)
 def _plain(name: str) -> str:
@@ -13347,58 +13334,55 @@ def _table(text: str) -> tuple[dict[str, str], list[Row]]:
     for number, cells in found[1:]:
         why = f"{len(cells)} cells, but {len(names)} columns"
         named = dict(zip(by_plain, cells, strict=False))
-        rows.append(Row(number, named, why if len(cells) != len(names) else ""))
+        rows.append(Row(number, named, why * (len(cells) != len(names))))
     return by_plain, rows
 
 
-def _json_entries(text: str) -> Iterator[object]:
+def _json_values(text: str) -> Iterator[object]:
     """The entries of a list, or of the ``list`` of an object, or objects that follow
-    each other.  Raises: ListError."""
-    decoder, at = json.JSONDecoder(), 0
-    next_value = re.compile(r"\s*(?=\S)")
+    each other.  Raises: ValueError, RecursionError."""
+    decoder, next_value, at = json.JSONDecoder(), re.compile(r"\s*(?=\S)"), 0
     while match := next_value.match(text, at):
-        try:
-            value, at = decoder.raw_decode(text, match.end())
-        except (ValueError, RecursionError) as error:
-            raise ListError(f"not valid JSON, or cut off: {error}") from None
+        value, at = decoder.raw_decode(text, match.end())
         if isinstance(value, dict) and isinstance(value.get("list"), list):
             value = value["list"]
-        for entry in value if isinstance(value, list) else [value]:
-            yield from _of_person(entry, "identifiers")
+        yield from value if isinstance(value, list) else [value]
 
 
-def _of_person(entry: object, key: str) -> Iterator[object]:
-    """An entry, or one for each card of a person, who has a list of them."""
-    cards = entry.get(key) if isinstance(entry, dict) else None
-    if not (isinstance(entry, dict) and isinstance(cards, list)):
-        yield entry
-        return
-    shared = {name: value for name, value in entry.items() if name != key}
-    if "name" in shared:
-        shared["holder"] = shared.pop("name")
-    for card in cards:
-        yield {**shared, **(card if isinstance(card, dict) else {"uid": card})}
-
-
-def _toml_entries(text: str) -> Iterator[object]:
-    """The ``[[card]]`` tables of a doorpi.toml, and one for each card of a
-    ``[[person]]``.  Raises: ListError."""
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ListError(f"not valid TOML, or cut off: {error}") from None
+def _toml_tables(text: str) -> Iterator[object]:
+    """The ``[[card]]`` and ``[[person]]`` tables of a doorpi.toml.  Raises: ValueError,
+    RecursionError."""
+    document = tomllib.loads(text)
     yield from document.get("card", [])
-    for person in document.get("person", []):
-        yield from _of_person(person, "cards")
+    yield from document.get("person", [])
+
+
+def _entries(values: Iterator[object], form: str) -> Iterator[object]:
+    """The values, one for each card of a person, who has a list of them.  Raises:
+    ListError."""
+    try:
+        for value in values:
+            person = value if isinstance(value, dict) else {}
+            cards = person.get("identifiers", person.get("cards"))
+            if not isinstance(cards, list):
+                yield value
+                continue
+            shared = {key: each for key, each in person.items() if each is not cards}
+            for card in cards:
+                yield {**shared, **(card if isinstance(card, dict) else {"uid": card})}
+    except (ValueError, RecursionError) as error:
+        raise ListError(f"not valid {form}, or cut off: {error}") from None
 
 
 def _records(text: str) -> tuple[str, dict[str, str], list[Row]]:
     """Read a text in TOML, JSON or CSV: the noun for a row, the columns' names by their
     plain ones, and the rows.  Raises: ListError."""
     if re.search(r"(?m)^[ \t]*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)", text):
-        noun, expected, entries = "card", "a table, [[card]]", _toml_entries(text)
+        noun, expected = "card", "a table, [[card]]"
+        entries = _entries(_toml_tables(text), "TOML")
     elif re.match(r"\s*(\{|\[\s*[{\]])", text):
-        noun, expected, entries = "entry", "an object {...}", _json_entries(text)
+        noun, expected = "entry", "an object {...}"
+        entries = _entries(_json_values(text), "JSON")
     else:
         return "line", *_table(text)
     names, rows = dict[str, str](), list[Row]()
@@ -13436,28 +13420,28 @@ def _typed(key: str, value: object) -> object:
     """A cell as TOML would have it.  Raises: ValueError with the expected form."""
     if not isinstance(value, str):
         return value
-    if key == "generation" and value.isdecimal():
-        return int(value)
     if key == "enabled":
         if value.lower() not in TRUE_FALSE:
             raise ValueError("expected yes or no")
         return TRUE_FALSE[value.lower()]
-    if key not in ("valid_from", "valid_until") or not value:
-        return value.lower() if key == "role" else value
-    return _limit_typed(value, is_end=key == "valid_until")
+    if key in ("valid_from", "valid_until") and value:
+        return _limit_typed(value)
+    if key == "generation" and value.isdecimal():
+        return int(value)
+    return value.lower() if key == "role" else value
 
 
-def _limit_typed(text: str, *, is_end: bool) -> date:
-    """A day, also one that is written from midnight or to its last minute; or a local
-    time.  Raises: ValueError."""
+def _limit_typed(text: str) -> date:
+    """A day, also one that is written as its midnight; or a local time.  Raises:
+    ValueError."""
     found = re.fullmatch(WRITTEN_DAY, text)
     with contextlib.suppress(ValueError):
         if found:
             parts = found.group(1, 2, 3) if found[1] else found.group(6, 5, 4)
             day = date(*map(int, parts))
-            if found[7] in (None, "0:00", "00:00", *["23:59"] * is_end):
+            if found[7] in (None, "0:00", "00:00"):
                 return day
-            if not found[9]:
+            if found[7] == "23:59" or not found[9]:
                 return datetime.fromisoformat(f"{day} {found[7]:0>5}{found[8] or ''}")
     raise ValueError("expected 2026-12-31, or a local time: 2026-12-31 18:00")
 
@@ -13596,8 +13580,8 @@ def _check_columns(
 ) -> Titles:
     """The list's names for our keys.  Raises: ListError for two columns of one meaning,
     and for an unknown one that is not ``ignored``: it may say who is kept out."""
-    columns, titles = kind.columns.items(), dict[str, str]()
-    keys = {_plain(name): key for key, some in columns for name in some}
+    titles = dict[str, str]()
+    keys = {_plain(name): key for key, some in kind.columns.items() for name in some}
     for name in filter(keys.get, names):
         key, title = keys[name], printable(names[name], 60)
         if key != "holder" and key in titles:
@@ -13609,7 +13593,7 @@ def _check_columns(
     left = [name for name in names if name in unknown - ignored.keys()]
     left = [name for name in left if any(row.cells.get(name) for row in rows)]
     if left:
-        known = ", ".join(some[0] for _, some in columns)
+        known = ", ".join(some[0] for some in kind.columns.values())
         ignore = " ".join(f"--ignore {_shown(names[name])}" for name in left)
         words = f"rename them ({known}), or import without them: {ignore}"
         raise ListError(f"unknown columns could limit access: {words}")
@@ -13630,11 +13614,11 @@ class CardList:
         for row in rows:
             self._read(row)
         doubt = self._doubt_about_digits({row.spelling for row in rows} - {""})
-        same: dict[Uid | int, list[Row]] = {}
+        same = defaultdict[Uid | int, list[Row]](list)
         for row in rows:
             if doubt and row.card and is_number(row.spelling):
-                row.refuse(f".uid = {_shown(row.spelling)}: {doubt}", titles)
-            same.setdefault(row.uid or row.number, []).append(row)
+                row.card, row.why = None, f".uid = {_shown(row.spelling)}: {doubt}"
+            same[row.uid or row.number].append(row)
         for each in same.values():
             self._take(each)
         self.refused.sort(key=lambda row: row.number)
@@ -13660,16 +13644,15 @@ class CardList:
                 reasons.append(f".{key} = {_shown(value)}: {error}")
         card = {key: cell for key, cell in card.items() if cell not in (None, "")}
         row.holder, row.spelling = str(card.get("holder", "")), str(card.get("uid", ""))
-        row.uid = as_uid(row.spelling)
-        problems = list(filter(None, reasons))[:1]
-        if not problems:
+        row.uid, row.why = as_uid(row.spelling), next(filter(None, reasons), "")
+        if not row.why:
             parser = Parser({})
             parser.schedules = self.config.schedules
             found = parser.credentials("", card, TABLES["card"])
-            problems = parser.problems or ["still the example value"] * (not found)
-            row.card = next(iter(found), None)
-        if problems:
-            row.refuse("; ".join(problems), self._titles)
+            row.why = "; ".join(parser.problems)
+            if not found:
+                row.why = row.why or "still the example value"
+            row.card = None if row.why else found[0]
 
     def _take(self, same: Sequence[Row]) -> None:
         """Put a card on the list, or refuse all of its rows if they differ: to choose
@@ -13682,7 +13665,10 @@ class CardList:
             if row.card:
                 other = next(each.number for each in same if each.card != row.card)
                 words = f"{self.kind.row} {other} has the same card with other details"
-                row.why = f"{self._titles.get('uid')} = {row.spelling!r}: {words}"
+                row.why = f".uid = {row.spelling!r}: {words}"
+            # With the list's own names for our keys:
+            key = r"(?:^|(?<=; ))\.(\w+)"
+            row.why = re.sub(key, lambda it: self._titles.get(it[1], it[1]), row.why)
         self.refused += same
 
     def _doubt_about_digits(self, uids: set[str]) -> str:
@@ -13708,11 +13694,11 @@ def read_list(
     """Read a list of any known kind, without the columns that are ``ignored``.  Raises:
     ListError if it is cut off, of no known kind, or has columns of unknown meaning."""
     noun, names, rows = _records(text.removeprefix("\ufeff"))  # as Excel begins
-    kinds = (kind for kind in LIST_FORMATS if kind.row == noun)
-    kind = next((kind for kind in kinds if kind.marks <= names.keys()), None)
-    if kind is None:
+    kinds = [k for k in LIST_FORMATS if k.row == noun and k.marks <= names.keys()]
+    if not kinds:
         known = "; ".join(kind.name for kind in LIST_FORMATS)
         raise ListError(f"unknown list format; known: {known}")
+    kind = kinds[0]
     if kind is UHPPOTED:  # a column for each door, of which this one's counts
         door = config.door.name
         if _plain(door) not in names:
@@ -13790,17 +13776,16 @@ def list_changes(
         else:
             (changes.changed if row.why else changes.unchanged).append(card)
     if whole and (changes.unchanged or changes.to_write):
-        refused = changes.refused
-        doubts = {str(row.uid or row.holder) for row in refused} - {""}
-        off_list = stored.keys() - listed.rows.keys() - in_file.keys()
+        doubts = {str(row.uid or row.holder) for row in changes.refused} - {""}
         names = {folded(row.holder) for row in listed.rows.values()}
         names |= {folded(card.holder) for card in in_file.values()}
-        for card in (card for uid, card in stored.items() if uid in off_list):
-            is_of_chat = ":" in card.uid and folded(card.holder) in names
-            if is_of_chat or (card.proof and not card.enabled):
-                continue  # other systems have no users of a chat; it is off already
-            is_kept = not doubts.isdisjoint((card.uid, card.holder))
-            (changes.kept if is_kept else changes.removed).append(card)
+        for uid, card in stored.items():
+            # Other systems have no users of a chat; a secure card may be off already.
+            is_of_chat = ":" in uid and folded(card.holder) in names
+            is_off = card.proof and not card.enabled
+            if not (uid in listed.rows or uid in in_file or is_of_chat or is_off):
+                is_kept = not doubts.isdisjoint((uid, card.holder))
+                (changes.kept if is_kept else changes.removed).append(card)
     return changes
 
 
@@ -13815,8 +13800,9 @@ def list_report(listed: CardList, changes: ListChanges, now: datetime) -> Iterat
         for one in some[:20]:
             if isinstance(one, Row):
                 who = f' ("{printable(one.holder, 40)}")' if one.holder else ""
-                why = printable(one.why, 500)
-                words = f"{listed.kind.row} {one.number}{who}: {why}"
+                words = (
+                    f"{listed.kind.row} {one.number}{who}: {printable(one.why, 500)}"
+                )
             else:
                 words = f"{format_uid(one.uid)}  {printable(one.holder, 60)}"
                 news, valid = listed.rows.get(one.uid), validity(one, schedules, now)
@@ -13825,7 +13811,7 @@ def list_report(listed: CardList, changes: ListChanges, now: datetime) -> Iterat
         if len(some) > 20:
             yield f"  and {len(some) - 20:,} more"
     for note, count in islice(listed.notes.items(), 20):
-        rows = f" ({counted(count, 'row')})" if count else ""
+        rows = f" ({counted(count, 'row')})" * bool(count)
         yield f"note: {printable(note, 500)}{rows}"
     if changes.removed and any(row.uid is None for row in changes.refused):
         yield "note: a refused row without a UID may be about a card that is removed"
