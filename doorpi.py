@@ -12403,16 +12403,10 @@ def time_at(text: str, now: datetime | None = None) -> datetime:
     return at
 
 
-def end_at(text: str) -> datetime:
-    """As ``time_at``, but of a day the end.  Raises: ValueError, OverflowError."""
-    at, is_day = time_at(text), not {":", "T"}.intersection(text)
-    return at + timedelta(seconds=86_399 if is_day else 0)
-
-
 def limit_at(text: str, *, is_end: bool) -> date | None:
     """A limit of access: a day, or a time as ``time_at`` takes it, without a zone.
     Raises: ValueError, OverflowError."""
-    limit = time_at(text) if ":" in text else date.fromisoformat(text)
+    limit = time_at(text) if ":" in text else wall_time(text).date()
     return tidy_limit(parse_limit(str(limit)), is_end=is_end)
 
 
@@ -19344,8 +19338,8 @@ def _what_opens(config: Config) -> Iterator[str]:
     for each in config.authorities:
         what = "card" if each.kind == "carontepass" else "QR code"
         yield f"About a {what} that is not on the list, {each.name} is asked."
-    for hours in config.open_hours:
-        yield f"The door stays unlocked {open_words([hours])}."
+    if config.open_hours:
+        yield f"The door stays unlocked {open_words(config.open_hours)}."
     if config.online:
         yield f"`doorpi online` works for {', '.join(config.online)}."
 
@@ -19632,13 +19626,13 @@ def _asking_user() -> str:
     return printable(user)
 
 
-def cmd_ask(wants: Wants, args: argparse.Namespace) -> int:
+def cmd_ask(args: argparse.Namespace) -> int:
     """Ask the running door, or the lock itself where no door runs.  A move is logged
     like a tap, with the user who asked."""
     config, clock = load(args, DOOR_TABLES), SystemClock()
     ProcessSignals().install()  # a strike is released, however this ends
     at, now = clock.now(), clock.monotonic()
-    until = now + config.lock.unlock_window_s
+    until, wants = now + config.lock.unlock_window_s, Wants(args.verb)
     own = AccessRequest(Medium.COMMAND, _asking_user(), at, now, until, wants)
     request = own._replace(id=os.urandom(8).hex())
     answer = ask_door(Path(config.door.state_dir), clock, request)
@@ -19943,10 +19937,8 @@ def cmd_forget(args: argparse.Namespace) -> int:
         enquiry = Enquiry(config, store)
         names, others, uids = person_to_forget(args.holder, enquiry, store)
         numbers = [form for uid in uids for form in (uid, format_uid(uid))]
-        person, everything = (
-            Redaction(names, others, ()),
-            Redaction(names, others, numbers),
-        )
+        person = Redaction(names, others, ())
+        everything = Redaction(names, others, numbers)
         changed = store.people.redact(person) + store.events.redact(person, CHAINED)
         changed += redact_files(folder, person)
         ends = {table: store.events.last_id(table) for table in PERSONAL}
@@ -19980,20 +19972,16 @@ def _names_one(file: Path, person: Redaction) -> bool:
 
 
 def _say_forgotten(
-    name: str, rows: int, others: Collection[str], kept: Sequence[Block], folder: Path
+    name: str, rows: int, others: Iterable[str], kept: Iterable[Block], folder: Path
 ) -> None:
-    name = printable(name)
     say(
-        f"{name} is taken out of {counted(rows, 'row')} of the log, with the numbers of"
-        " the cards; times and results stay"
+        f"{printable(name)} is taken out of {counted(rows, 'row')} of the log, with the"
+        " numbers of the cards; times and results stay"
     )
-    for block in kept:
-        uid = format_uid(block.uid or Uid(""))
-        say(
-            f"{uid} stays blocked, without a name; {LIFTS_BLOCK.format(uid)} lifts that"
-        )
-    if others:
-        also = ", ".join(sorted(map(printable, others)))
+    for uid in (format_uid(block.uid or Uid("")) for block in kept):
+        lifts = LIFTS_BLOCK.format(uid)
+        say(f"{uid} stays blocked, without a name; {lifts} lifts that")
+    if also := ", ".join(sorted(map(printable, others))):
         say(f"not forgotten, as these are other names: {also}")
     if aside := sorted(each.name for each in folder.glob("*.broken-*")):
         say(f"not touched, as they were set aside as broken: {', '.join(aside)}")
@@ -20095,7 +20083,11 @@ def cmd_publish(args: argparse.Namespace) -> int:
     site = table.site if isinstance(table, MqttConfig) else "main"
     records = folder / "published" / site
     editions = [Edition(door, each, records / door) for door, each in people.items()]
-    say(chain.from_iterable(map(_edition_lines, editions)))
+    for each in editions:
+        say(f"{each.door}, {counted(len(each.people.cards), 'card')}:")
+        lists, nothing = (each.before, each.people), lambda *_: None
+        changes = access_changes(*lists, nothing, nothing) or ["no change"]
+        say(f"  {printable(line, 500)}" for line in changes)
     known = {path.name for path in records.glob("[!.]*")} if records.exists() else set()
     if gone := sorted(known - people.keys()):
         say(f"not in {args.file}, so they keep their lists: {', '.join(gone)}")
@@ -20108,13 +20100,6 @@ def cmd_publish(args: argparse.Namespace) -> int:
     if why and not args.yes_shrink:
         raise Refused(f"{'; '.join(why)}; if that is meant: --yes-shrink")
     return _publish(editions, table, folder / LIST_KEY, args)
-
-
-def _edition_lines(edition: Edition) -> Iterator[str]:
-    yield f"{edition.door}, {counted(len(edition.people.cards), 'card')}:"
-    lists, nothing = (edition.before, edition.people), lambda *_: None
-    changes = access_changes(*lists, nothing, nothing) or ["no change"]
-    yield from (f"  {printable(line, 500)}" for line in changes)
 
 
 def _publish(
@@ -20179,8 +20164,9 @@ def _back_up_keys(proof: ProofConfig, store: SqliteStore) -> None:
         store.people.keep_fingerprint(ON_PAPER.format(name), fingerprint(key))
 
 
-def cmd_write(wants: Wants, args: argparse.Namespace) -> int:
+def cmd_write(args: argparse.Namespace) -> int:
     """Make the running door issue or wipe the next card that is presented."""
+    wants = Wants(args.verb)
     with load_with_store(args, ("proof",)) as (config, store, clock):
         if not (config.proof.door_key.text and config.proof.issuer_key.text):
             words = "this needs the door_key and the issuer_key of [proof]"
@@ -20322,8 +20308,9 @@ def _wanted_pass(
     args: argparse.Namespace, config: Config, clock: SystemClock
 ) -> GuestPass:
     """A new pass as the owner wants it.  Raises: Refused."""
-    at, ends = clock.now(), instant_meant(args.until, clock)
-    starts = instant_meant(args.begin, clock) if args.begin else None
+    at, last_s = clock.now(), 0 if isinstance(args.until, datetime) else 1  # of the day
+    ends = instant_meant(ends_at(args.until) - timedelta(seconds=last_s), clock)
+    starts = instant_meant(begins_at(args.begin), clock) if args.begin else None
     until = f"--until {ends:%Y-%m-%d %H:%M}"
     if ends <= (starts or at):
         words = f"before --from {starts:%Y-%m-%d %H:%M}" if starts else "in the past"
@@ -20474,10 +20461,6 @@ BEGIN, LIMIT = (
     )
     for is_end in (False, True)
 )
-UNTIL = reads(
-    end_at, "{text!r} is not a time: '2026-12-24 18:00', 18:00, or a day: 2026-12-24"
-)
-
 SECONDS = reads(float, "{text!r} is not a number of seconds")
 
 Option = tuple[str, dict[str, Any]]
@@ -20492,6 +20475,11 @@ def option(name: str, help: str, metavar: str = "", **details: Any) -> Option:
 
 
 JSON = option("--json", "print one JSON object per line")
+BEGIN_OPTION = option(
+    "--from", "first day, or '2026-12-01 08:00'", "WHEN", type=BEGIN, dest="begin"
+)
+UNTIL_OPTION = option("--until", "last day, or '2026-12-01 18:00'", "WHEN", type=LIMIT)
+SCHEDULE_OPTION = option("--schedule", "name of a schedule in doorpi.toml", "NAME")
 
 VERBS: Mapping[str, Verb] = {
     "run": (cmd_run, "run the door in the foreground, as the service does", []),
@@ -20507,10 +20495,7 @@ VERBS: Mapping[str, Verb] = {
     "allow": (cmd_allow, "let in the unknown card tapped last, or that of --uid", [
         option("holder", "name of the person", "HOLDER", type=NAME),
         option("--uid", "such as 04:A1:B2:C3", "UID", type=WRITTEN_UID),
-        option("--from", "first day, or '2026-12-01 08:00'", "WHEN", type=BEGIN,
-               dest="begin"),
-        option("--until", "last day, or '2026-12-01 18:00'", "WHEN", type=LIMIT),
-        option("--schedule", "name of a schedule in doorpi.toml", "NAME"),
+        BEGIN_OPTION, UNTIL_OPTION, SCHEDULE_OPTION,
         option("--chat", "make a link with which they join the chat, once"),
     ]),
     "revoke": (cmd_revoke, "block a card, or all cards of a person", [
@@ -20521,9 +20506,7 @@ VERBS: Mapping[str, Verb] = {
     ]),
     "pass": (cmd_pass, "make a guest's QR code, which this door verifies itself", [
         option("holder", "the guest's name", "HOLDER", type=NAME, nargs="?"),
-        option("--until", "'2026-12-01 18:00', or the last day", "WHEN", type=UNTIL),
-        option("--from", "not before", "WHEN", type=AT, dest="begin"),
-        option("--schedule", "name of a schedule in doorpi.toml", "NAME"),
+        BEGIN_OPTION, UNTIL_OPTION, SCHEDULE_OPTION,
         option("--once", "it opens once"),
         option("--png", "draw it into a file; - is standard output", "FILE"),
         option("--svg", "the same as SVG", "FILE", nargs="?", const="-"),
@@ -20531,15 +20514,13 @@ VERBS: Mapping[str, Verb] = {
         option("--list", "the passes that were made"),
         option("--revoke", "end a pass", "ID"),
     ]),
-    "issue": (functools.partial(cmd_write, Wants.ISSUE),
-              "make the next blank card at the reader a secure card", [
+    "issue": (cmd_write, "make the next blank card at the reader a secure card", [
         option("holder", "name of the person", "HOLDER", type=NAME, nargs="?"),
         option("--replace", "in place of this card, whose limits it takes over", "UID",
                type=UID),
-        option("--until", "last day, or '2026-12-01 18:00'", "WHEN", type=LIMIT),
-        option("--schedule", "name of a schedule in doorpi.toml", "NAME"),
+        UNTIL_OPTION, SCHEDULE_OPTION,
     ]),
-    "wipe": (functools.partial(cmd_write, Wants.WIPE),
+    "wipe": (cmd_write,
              "give the next secure card at the reader its factory keys back", []),
     "keys": (cmd_keys, "make, check, back up or restore the keys of secure cards", [
         option("action", "backup prints them, for paper", "new|check|backup|restore",
@@ -20592,12 +20573,9 @@ VERBS: Mapping[str, Verb] = {
         option("--verify", "check that no row was changed or removed"),
         option("--chart", "draw busy hours and response times, as SVG"),
     ]),
-    "status": (functools.partial(cmd_ask, Wants.STATUS),
-               "show the lock's state and battery", []),
-    "lock": (functools.partial(cmd_ask, Wants.LOCK),
-             "lock the door and wait until the lock confirms", []),
-    "unlock": (functools.partial(cmd_ask, Wants.UNLOCK),
-               "unlock the door and wait until the lock confirms", []),
+    "status": (cmd_ask, "show the lock's state and battery", []),
+    "lock": (cmd_ask, "lock the door and wait until the lock confirms", []),
+    "unlock": (cmd_ask, "unlock the door and wait until the lock confirms", []),
     "lockdown": (cmd_lockdown, "turn lockdown on or off; while on, no card opens", [
         option("state", "on: refuse every card, also after a restart, until off",
                "on|off", choices=("on", "off")),
