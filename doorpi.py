@@ -9055,7 +9055,7 @@ class CardSource(Source):
         debounce: Debounce | None = None,
         point: str = "",
         jitter: Callable[[], float] = random.random,
-        prove: Prove | None = None,
+        prove: Prove,
     ) -> None:
         self.reader, self.worker, self._prove = reader, worker, prove
         self.presented: Card | None = None
@@ -9072,15 +9072,7 @@ class CardSource(Source):
         """Begin to look until the field is known to be empty, so that a tap counts once
         the door is ready, or until a card is seen there or the reader is lost."""
         self.debounce.restart()
-        self._watch, self.due = self.worker.submit(self._first_looks), inf
-
-    def _first_looks(self) -> tuple[Card, float] | None:
-        ends_at = self._clock.monotonic() + self.first_looks_s
-        while not (found := self._look()) and not self.trouble:
-            if not self.debounce.is_settling or self._clock.monotonic() >= ends_at:
-                break
-            self._clock.sleep(SHORTEST_PAUSE_S)
-        return found
+        self._watch, self.due = self.worker.submit(self._watch_field), inf
 
     def poll(self, now: float) -> AccessRequest | None:
         if self._watch is None and now >= self.due:
@@ -9103,8 +9095,8 @@ class CardSource(Source):
         card, self.presented = self.presented, None
         if card is None or card.uid != credential.uid:
             return Reason.CARD_MOVED
-        if self._prove is None or not card.sak & 0x20:  # ISO/IEC 14443-3, 6.5.3.4
-            return Reason.NO_PROOF if self._prove else Reason.PROOF_UNAVAILABLE
+        if not card.sak & 0x20:  # ISO/IEC 14443-3, 6.5.3.4
+            return Reason.NO_PROOF
 
         def selects() -> bool:
             found = self.reader.sense()
@@ -9118,16 +9110,19 @@ class CardSource(Source):
 
     def _watch_field(self) -> tuple[Card, float] | None:
         """Look for ``watch_s``, or until a card is presented, the reader is lost or the
-        worker is needed.  Several looks in one call, because waking the door costs
-        more."""
-        ends_at = self._clock.monotonic() + self.watch_s
+        worker is needed; after ``open`` until the field is known to be empty.  Several
+        looks in one call, because waking the door costs more."""
+        began_at = self._clock.monotonic()
         while True:
-            found = self._look()
-            if found or self.trouble or self.worker.is_awaited:
+            found, now = self._look(), self._clock.monotonic()
+            if found or self.trouble:
                 return found
-            if self._look_at >= ends_at:
+            if self.debounce.is_settling and now < began_at + self.first_looks_s:
+                self._clock.sleep(SHORTEST_PAUSE_S)
+            elif self.worker.is_awaited or self._look_at >= began_at + self.watch_s:
                 return None
-            self._clock.sleep(max(0.0, self._look_at - self._clock.monotonic()))
+            else:
+                self._clock.sleep(max(0.0, self._look_at - now))
 
     def _look(self) -> tuple[Card, float] | None:
         """A card that is presented now, and when the look for it began."""
@@ -9249,7 +9244,7 @@ class NfcReader:
 
     def _lose(self, error: Exception) -> NoReturn:
         """Close the reader, which an ``error`` of its own proves to be lost."""
-        why = f"{self._path}: {_device_trouble(error)}"
+        why = f"{self._path}: {cause_of(error)}"
         self._failures += 1
         self.close(polite=False)
         raise ReaderLost(why) from None
@@ -9435,13 +9430,18 @@ def usb_path(path: str) -> str:
 IN_USE = "in use by another program"
 
 
-def _device_trouble(error: Exception) -> str:
-    """What went wrong with a device, in the system's words if it has any."""
+def cause_of(
+    error: Exception,
+    #: pyserial's answer for a port that is locked.
+    meanings: Mapping[int, str] = MappingProxyType({errno.EAGAIN: IN_USE}),
+) -> str:
+    """What went wrong with a device or a file: what ``meanings`` say about the number
+    of the error, else the system's words if it has any."""
     if isinstance(error, ImportError):
         return library_trouble(error)
     number, *words = error.args or (None,)  # of OSError and termios.error
-    if number == errno.EAGAIN:
-        return IN_USE  # pyserial's answer for a port that is locked
+    if number in meanings:
+        return meanings[number]
     text = str(words[0] if words else error) or type(error).__name__
     is_plain = isinstance(number, int) and text == os.strerror(number)
     return printable(text.lower() if is_plain else text)
@@ -9473,8 +9473,12 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
 
     Raises: OSError if the address is in use.
     """
-    ends_at, felica = time.monotonic() + within_s, b"\x01" + uid + bytes(8)
-    answers = {} if len(uid) == 8 else type_a_answers(uid)
+    ends_at = time.monotonic() + within_s
+    if len(uid) == 8:  # FeliCa: polling for any system, answered with IDm and PMm
+        technology, answers = "212F", {"0600ffff0100": f"1201{uid.hex()}{16 * '0'}"}
+    else:
+        technology, answers = "106A", type_a_answers(uid)
+    last = [*answers.values()][-1]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as air:
         air.bind(address)
         while (left_s := ends_at - time.monotonic()) > 0:
@@ -9483,13 +9487,11 @@ def show_card(uid: bytes, address: tuple[str, int], within_s: float) -> bool:
                 datagram, reader = air.recvfrom(1024)
             except TimeoutError:
                 break
-            technology, _, frame = datagram.decode("latin-1").lower().partition(" ")
-            if not answers and technology == "212f" and frame.startswith("0600"):
-                air.sendto(f"212F {len(felica) + 1:02x}{felica.hex()}".encode(), reader)
-                return True
-            if technology == "106a" and frame in answers:
-                air.sendto(f"106A {answers[frame]}".encode(), reader)
-                if answers[frame] == "00":
+            asked, _, frame = datagram.decode("latin-1").partition(" ")
+            answer = answers.get(frame.lower()) if asked == technology else None
+            if answer is not None:
+                air.sendto(f"{technology} {answer}".encode(), reader)
+                if answer == last:
                     return True
     return False
 
@@ -9531,25 +9533,18 @@ class IsoDep:
     Source: ISO/IEC 14443-4, 5 (activation) and 7 (blocks; 7.5.5 has the rules).
     """
 
-    most_waits, most_bytes = 3, 300
+    most_s, most_waits, most_bytes = 1.0, 3, 300
     longest_wait_s = 0.3
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        monotonic: Callable[[], float],
-        *,
-        most_s: float = 1.0,
-        most_frames: int = 12,
-    ) -> None:
+    def __init__(self, exchange: Exchange, monotonic: Callable[[], float]) -> None:
         self._exchange, self._monotonic = exchange, monotonic
-        self.renew(most_s, most_frames)
+        self.renew()
         self._number, self._wait_s = 0, 0.0
         self.is_challenged = False
 
-    def renew(self, most_s: float = 1.0, most_frames: int = 12) -> None:
-        """Start the limits again, with so many seconds and frames."""
-        self._ends_at = self._monotonic() + most_s
+    def renew(self, most_frames: int = 12) -> None:
+        """Start the limits again, with so many frames."""
+        self._ends_at = self._monotonic() + self.most_s
         self._frames, self._waits = most_frames, self.most_waits
 
     def activate(self) -> None:
@@ -10405,6 +10400,17 @@ EVIOCGRAB = 0x40044590
 INPUT_EVENT = struct.Struct("llHHi")  # struct input_event of this computer
 
 
+def _sent_by(device: int, wait_s: float, most: int = 4096) -> bytes:
+    """What a device (its descriptor) sends within ``wait_s``; b"" if nothing.  Raises:
+    OSError."""
+    if not select.select([device], [], [], wait_s)[0]:
+        return b""
+    data = os.read(device, most)
+    if not data:
+        raise OSError(errno.ENODEV, "unplugged")
+    return data
+
+
 class SerialScanner:
     """A scanner at a serial line (GM65 and relatives: 9600 8N1).  A scan ends with CR,
     LF, both, or after 100 ms of silence."""
@@ -10424,12 +10430,9 @@ class SerialScanner:
         """The scans that end within ``wait_s``.  Raises: OSError."""
         is_partial = bool(self._text)
         wait_s = min(wait_s, self.silence_s) if is_partial else wait_s
-        if not select.select([self._line], [], [], wait_s)[0]:
+        if not (data := _sent_by(self._line.fileno(), wait_s)):
             ended, self._text = self._text, b""
             return [self._shown(ended)] if is_partial else []
-        data = os.read(self._line.fileno(), 4096)
-        if not data:
-            raise OSError(errno.ENODEV, "unplugged")
         *ended_now, rest = re.split(rb"[\r\n]+", self._text + data)
         self._text = rest[: LONGEST_SCAN + 1]
         return [self._shown(scan) for scan in ended_now if scan]
@@ -10449,31 +10452,20 @@ class KeyboardScanner:
     grabbed, so that nothing is typed into a console; a scan ends with Enter.  A scan of
     which the kernel lost a part is thrown away."""
 
-    def __init__(
-        self, config: ScannerConfig, ioctl: Callable[..., Any] = fcntl.ioctl
-    ) -> None:
-        self._device, self._ioctl = config.device, ioctl
-        self._fd = -1
-        self._forget()
-
-    def _forget(self) -> None:
-        self._text, self._is_torn = "", False
-        self._shifts: set[int] = set()
-        self._has_caps = False
+    def __init__(self, config: ScannerConfig) -> None:
+        self._device, self._fd = config.device, -1
 
     def open(self) -> None:
         """Raises: OSError; EBUSY if another program has grabbed it."""
+        self._text, self._is_torn, self._has_caps = "", False, False
+        self._shifts: set[int] = set()
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         self._fd = os.open(self._device, flags)
-        self._ioctl(self._fd, EVIOCGRAB, 1)
+        fcntl.ioctl(self._fd, EVIOCGRAB, 1)
 
     def read(self, wait_s: float) -> list[str]:
         """The scans that end within ``wait_s``.  Raises: OSError."""
-        if not select.select([self._fd], [], [], wait_s)[0]:
-            return []
-        data = os.read(self._fd, 64 * INPUT_EVENT.size)
-        if not data:
-            raise OSError(errno.ENODEV, "unplugged")
+        data = _sent_by(self._fd, wait_s, 64 * INPUT_EVENT.size)
         whole = len(data) - len(data) % INPUT_EVENT.size
         events = INPUT_EVENT.iter_unpack(data[:whole])
         return [scan for event in events if (scan := self._take(*event[2:]))]
@@ -10503,7 +10495,6 @@ class KeyboardScanner:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
-        self._forget()
 
 
 class ScannerSource(Source):
@@ -10517,7 +10508,6 @@ class ScannerSource(Source):
     same_s = 3.0  # a code that is read again within this is the same presentation
     backoff_s = (0.2, 5.0)
     wait_s = 0.5
-    open_s = 0.5  # for the first attempt to open it
 
     def __init__(
         self,
@@ -10533,14 +10523,13 @@ class ScannerSource(Source):
         self._last, self._last_at = "", -inf
         self._backoff = Backoff(*self.backoff_s, jitter)
         self.trouble = ""
-        self._was_opened, self._ended = threading.Event(), threading.Event()
+        self._ended = threading.Event()
         self._rests_until = -inf
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
         if self._thread is None:
             self._thread = start_thread(self._run, f"scanner {self.point}")
-            self._was_opened.wait(self.open_s)
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -10548,7 +10537,6 @@ class ScannerSource(Source):
                 self._scanner.open()
                 self._backoff.succeed()
                 self.trouble = ""
-                self._was_opened.set()
                 self._clock.wake()
                 # For guest passes; a slow Pi takes seconds for it.
                 with contextlib.suppress(ImportError):
@@ -10558,9 +10546,9 @@ class ScannerSource(Source):
                         self._scans.put((scan, self._clock.monotonic()))
                         self.due = -inf
                         self._clock.wake()
-            except OSError as error:
-                self.trouble = f"scanner {self.point}: {scanner_trouble(error)}"
-                self._was_opened.set()
+            except Exception as error:  # also termios.error, which is no OSError
+                why = cause_of(error, SCANNER_TROUBLES)
+                self.trouble = f"scanner {self.point}: {why}"
                 self._clock.wake()
             finally:
                 self._scanner.close()
@@ -10655,18 +10643,16 @@ SCANNERS: Mapping[str, Callable[[ScannerConfig], SerialScanner | KeyboardScanner
 }
 
 
-def scanner_trouble(error: OSError) -> str:
-    """Why a scanner cannot be read, for the owner."""
-    words = {
-        errno.ENOENT: "not plugged in",
-        errno.ENODEV: "unplugged",
-        errno.EIO: "unplugged",
-        errno.EAGAIN: "another program uses it",
-        errno.EBUSY: "another program uses it",
-        errno.EACCES: "the service may not read it: its user needs the group dialout"
-        " (serial) or input (keyboard)",
-    }
-    return words.get(error.errno or 0, error.strerror or str(error))
+#: Why a scanner cannot be read, for the owner.
+SCANNER_TROUBLES: Mapping[int, str] = {
+    errno.ENOENT: "not plugged in",
+    errno.ENODEV: "unplugged",
+    errno.EIO: "unplugged",
+    errno.EAGAIN: IN_USE,
+    errno.EBUSY: IN_USE,
+    errno.EACCES: "the service may not read it: its user needs the group dialout"
+    " (serial) or input (keyboard)",
+}
 
 
 # -- guest passes
@@ -10686,8 +10672,8 @@ PASS_KEY, LIST_KEY = "pass.key", "list.key"  # files in the folder of the state
 
 
 def signing_key(path: Path) -> Any:
-    """The Ed25519PrivateKey in a file, new on the first use.  Raises: OSError,
-    ValueError."""
+    """The Ed25519PrivateKey in a file, new on the first use: 32 bytes in hexadecimal,
+    which only its user may read.  Raises: OSError, ValueError, ImportError."""
     from cryptography.hazmat.primitives.asymmetric import ed25519
 
     if not path.exists():
@@ -10701,35 +10687,17 @@ def signing_key(path: Path) -> Any:
     return ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text))
 
 
-class PassKey:
-    """The key with which this door signs its guest passes: 32 bytes in hexadecimal, in
-    a file that only its user may read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: tuple[int, ...] = ()
-        self._public: Any = None
-
-    def make(self) -> Any:
-        """As ``signing_key``."""
-        return signing_key(self.path)
-
-    def read(self, text: str) -> PassCode | None:
-        """What a code says if it is a guest pass of this door, else None."""
-        text = re.sub(AIM_PREFIX, "", text.strip())
-        if not text.startswith(CODE_PREFIX):
-            return None
-        try:
-            found = self.path.stat()
-            file = found.st_dev, found.st_ino, found.st_mtime_ns
-            if file != self._file:
-                self._public, self._file = self.make().public_key(), file
-        except FileNotFoundError:
-            return None  # no pass was ever made here
-        except (OSError, ValueError) as error:
-            log.warning("%s: no guest pass can be verified: %s", self.path, error)
-            return None
-        return verify_pass(text, self._public)
+def pass_in(path: Path, text: str) -> PassCode | None:
+    """What a code says if it is a guest pass signed with the key in the file ``path``,
+    else None."""
+    text = re.sub(AIM_PREFIX, "", text.strip())
+    if not (text.startswith(CODE_PREFIX) and path.exists()):
+        return None
+    try:
+        return verify_pass(text, signing_key(path).public_key())
+    except (OSError, ValueError, ImportError) as error:
+        log.warning("%s: no guest pass can be verified: %s", path, cause_of(error))
+        return None
 
 
 def sign_pass(code: PassCode, key: Any) -> str:
@@ -11110,14 +11078,11 @@ class GpioBuzzer(GpioPlayer):
     An active buzzer has a tone of its own; a passive one gets ``buzzer_hz``.
     """
 
-    def __init__(
-        self,
-        config: DoorwayConfig,
-        patterns: Mapping[Signal, Pattern],
-        is_quiet: Callable[[], bool],
-    ) -> None:
-        super().__init__(patterns)
-        self._config, self._is_quiet = config, is_quiet
+    def __init__(self, config: Config, clock: Clock) -> None:
+        super().__init__(config.patterns)
+        self._config, self._clock = config.doorway, clock
+        self._needs_clock = config.door.require_synced_clock
+        self._quiet = Schedule("", tuple(map(parse_quiet, config.doorway.quiet)))
 
     def make(self, gpiozero: Any) -> Any:
         gpio, hz = self._config.buzzer_gpio, self._config.buzzer_hz
@@ -11125,9 +11090,15 @@ class GpioBuzzer(GpioPlayer):
             return gpiozero.PWMOutputDevice(gpio, frequency=hz)
         return gpiozero.DigitalOutputDevice(gpio)
 
+    def is_quiet(self) -> bool:
+        """Without a set clock no hours are quiet."""
+        is_set = not self._needs_clock or self._clock.is_set()
+        has_hours = bool(self._quiet.spans)
+        return has_hours and is_set and is_open(self._quiet, self._clock.now())
+
     def frames(self, sign: Signal) -> Iterator[tuple[tuple[int, int], float]]:
-        is_answer = sign not in (*STANDING, Signal.STOPPING) and not self._is_quiet()
-        if sign in LOUD or is_answer:
+        is_answer = sign not in (*STANDING, Signal.STOPPING)
+        if sign in LOUD or (is_answer and not self.is_quiet()):
             return super().frames(sign)
         return iter([((0, 0), self._patterns[sign].duration_s)])
 
@@ -11137,17 +11108,9 @@ class GpioBuzzer(GpioPlayer):
 
 
 def make_buzzer(config: Config, clock: Clock) -> Indicator:
-    """The buzzer, if there is one.  Without a set clock no hours are quiet."""
-    if config.doorway.buzzer_gpio < 0:
-        return Indicator()
-    quiet = Schedule("", tuple(map(parse_quiet, config.doorway.quiet)))
-    needs_clock = config.door.require_synced_clock
-
-    def is_quiet() -> bool:
-        is_set = clock.is_set() or not needs_clock
-        return bool(quiet.spans) and is_set and is_open(quiet, clock.now())
-
-    return GpioBuzzer(config.doorway, config.patterns, is_quiet)
+    """The buzzer, if there is one."""
+    has_one = config.doorway.buzzer_gpio >= 0
+    return GpioBuzzer(config, clock) if has_one else Indicator()
 
 
 def make_switch(gpio: int) -> Switch:
@@ -11852,11 +11815,10 @@ class CarontePass(RemoteAuthority):
     def _remember(self, code: str, holder: str | None, at: datetime) -> None:
         """A yes is remembered, and a no forgets it."""
         before, now = self._trusted(), at.timestamp()
-        kept = {c: yes for c, yes in before.items() if c != code}
+        since = now - self._config.trust_for_s
+        kept = {c: yes for c, yes in before.items() if c != code and yes[0] > since}
         if holder and self._config.trust_for_s:
             kept[code] = now, holder
-        since = now - self._config.trust_for_s
-        kept = {c: yes for c, yes in kept.items() if yes[0] > since}
         if kept != before:
             latest = list(kept.items())[-self.most_trusted :]
             self._state.keep("trusted", json.dumps(dict(latest)))
@@ -11922,7 +11884,7 @@ class DigitalId(RemoteAuthority):
     def _token(self, scanned: str) -> tuple[str, str] | None:
         """Token and type of a scanned verify URL, or of a token by itself."""
         text = re.sub(AIM_PREFIX, "", scanned.strip(" "))
-        tokens, kind = [text], "qr"
+        query = {"token": [text]}
         if not re.fullmatch("[!-~]{1,512}", text):
             return None
         if "/" in text:
@@ -11938,11 +11900,10 @@ class DigitalId(RemoteAuthority):
             if len(places) > 1 or "@" in parts.netloc or parts.path != path:
                 return None
             query = parse_qs(parts.query, keep_blank_values=True)
-            tokens = query.get("token", [])
-            kind = query["type"][0] if query.get("type") in (["nfc"], ["ble"]) else "qr"
+        tokens, kinds = query.get("token", []), query.get("type", [])
         if len(tokens) != 1 or not re.fullmatch("[0-9A-Fa-f]{64}", tokens[0]):
             return None
-        return tokens[0].lower(), kind
+        return tokens[0].lower(), kinds[0] if kinds in (["nfc"], ["ble"]) else "qr"
 
     def look_up(self, request: AccessRequest) -> Found:
         token, _ = self._token(request.identifier) or ("", "")
@@ -12459,8 +12420,9 @@ class Enquiry:
         in its code."""
         medium = medium or (Medium.CHAT if ":" in text else Medium.CARD)
         request = AccessRequest(medium, text, datetime.now(UTC), 0.0, inf)
-        key = PassKey(self._store.events.path.with_name(PASS_KEY))
-        return LocalList(self._config.cards, self.people, key.read).look_up(request)
+        key = self._store.events.path.with_name(PASS_KEY)
+        read = functools.partial(pass_in, key)
+        return LocalList(self._config.cards, self.people, read).look_up(request)
 
     def passes(self, holder: str) -> list[Credential]:
         """The guest passes of that name that have not ended."""
@@ -18270,7 +18232,8 @@ def diagnose_doorway(config: Config, runs: bool, clock: Clock) -> Iterator[Findi
         yield _in_use("buzzer", f"GPIO {doorway.buzzer_gpio}")
     elif doorway.buzzer_gpio >= 0:
         tone = {Signal.DENIED: parse_pattern("2x RRRR....")}
-        with contextlib.closing(GpioBuzzer(doorway, tone, lambda: False)) as buzzer:
+        config = config._replace(patterns=tone, doorway=doorway._replace(quiet=()))
+        with contextlib.closing(GpioBuzzer(config, clock)) as buzzer:
             buzzer.open()
             where, trouble = f"GPIO {doorway.buzzer_gpio}", buzzer.trouble
             if trouble:
@@ -18590,7 +18553,7 @@ def diagnose_scanner(
         do = "plug it in; ls -l /dev/serial/by-id /dev/input/by-id"
         if error.errno in (errno.EBUSY, errno.EAGAIN):
             do = "stop the other program; a running DoorPi holds it as well"
-        yield Finding(FAIL, subject, f"{name}: {scanner_trouble(error)}", do)
+        yield Finding(FAIL, subject, f"{name}: {cause_of(error, SCANNER_TROUBLES)}", do)
         return
     finally:
         scanner.close()
@@ -18813,24 +18776,20 @@ def diagnose_files(
         yield Finding(OK, "files", words)
 
 
-def diagnose_passes(
-    store: SqliteStore, key: PassKey, at: datetime
-) -> Iterator[Finding]:
+def diagnose_passes(store: SqliteStore, path: Path, at: datetime) -> Iterator[Finding]:
     """Whether the guest passes that have not ended can be verified."""
     is_there = store.people.exists()
     if not any(p.code.ends > at for p in (store.people.passes() if is_there else ())):
         return
-    words, do = f"{key.path}: guest passes can be verified", ""
-    if not key.path.exists():
-        words = (
-            f"{key.path} is missing, so no guest pass made before now opens the door"
-        )
+    words, do = f"{path}: guest passes can be verified", ""
+    if not path.exists():
+        words = f"{path} is missing, so no guest pass made before now opens the door"
         do = "copy the file back, or make the passes again; doorpi pass --list"
     else:
         try:
-            key.make()
+            signing_key(path)
         except (OSError, ValueError) as error:
-            words = f"{key.path} is damaged, so no guest pass opens the door: {error}"
+            words = f"{path} is damaged, so no guest pass opens the door: {error}"
             do = "copy the file back; or delete it and make the passes again"
     yield Finding(FAIL if do else OK, "passes", words, do)
 
@@ -19010,7 +18969,7 @@ def build(
         **make_parts(config, clock),
         people=store.people,
         events=store.events,
-        read_pass=PassKey(folder / PASS_KEY).read,
+        read_pass=functools.partial(pass_in, folder / PASS_KEY),
         load_library=functools.partial(start_thread, load_aes, "aes"),
         publish=functools.partial(publish_troubles, folder, clock.monotonic()),
         new_order=Order,
@@ -19739,7 +19698,7 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     yield "backup", diagnose_copy(store.people)
     yield "backup", diagnose_list(store, config.door.backup_days)
     yield "proof", diagnose_proofs(config, store)
-    yield "passes", diagnose_passes(store, PassKey(folder / PASS_KEY), clock.now())
+    yield "passes", diagnose_passes(store, folder / PASS_KEY, clock.now())
     if config.proof.door_key:
         yield "keys", diagnose_keys(config.proof, store)
     yield "door", diagnose_door(folder)
@@ -20330,7 +20289,7 @@ def _make_pass(
     at, code, guest = made.made_at, made.code, guest_of(made.code, made)
     path = store.events.path.with_name(PASS_KEY)
     try:
-        picture = pass_picture(sign_pass(code, PassKey(path).make()), args)
+        picture = pass_picture(sign_pass(code, signing_key(path)), args)
     except (OSError, ValueError) as error:
         raise Refused(f"{path}: {error}; no pass was made") from None
     except ImportError as error:

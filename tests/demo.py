@@ -360,7 +360,7 @@ def visitors_code(store: doorpi.SqliteStore, folder: Path, clock: Clock) -> str:
     now = clock.now()
     code = doorpi.PassCode("VISITOR2", now + timedelta(hours=12))
     store.people.put_pass(doorpi.GuestPass(code, "Vera Visitor", now, "demo"), now)
-    return doorpi.sign_pass(code, doorpi.PassKey(folder / doorpi.PASS_KEY).make())
+    return doorpi.sign_pass(code, doorpi.signing_key(folder / doorpi.PASS_KEY))
 
 
 # -- a story, one line a tap

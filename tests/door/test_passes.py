@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from datetime import timedelta
 
@@ -18,13 +19,14 @@ from doorpi import (
     Medium,
     NotSent,
     PassCode,
-    PassKey,
     Reason,
     Result,
     Signal,
     SqliteStore,
     Wants,
+    pass_in,
     sign_pass,
+    signing_key,
 )
 from tests.helpers.values import replace
 from tests.helpers.world import NOON, World, card_of, config_of
@@ -77,7 +79,7 @@ class Office:
     def __init__(self, folder) -> None:
         self.store = SqliteStore(folder / "doorpi.db")
         self.world = World(store=self.store)
-        self.key = PassKey(folder / "pass.key")
+        self.key = folder / "pass.key"
         self.scans = Scans(self.world)
         self.config = config_of(card_of())
         self.world.door(self.config)
@@ -86,14 +88,14 @@ class Office:
     def equip(self) -> None:
         equipment = self.world.equipment
         equipment.sources = [self.scans]
-        equipment.read_pass = self.key.read
+        equipment.read_pass = functools.partial(pass_in, self.key)
         self.door = self.world.door_on_equipment(self.config)
 
     def make(self, pass_id: str = "ABCDEFG2", once: bool = False, **changes) -> str:
         code = PassCode(pass_id, NOON + HOUR, once)
         made = GuestPass(code, "Jo Guest", NOON, "ken")._replace(**changes)
         self.store.people.put_pass(made, NOON - 30 * 24 * HOUR)
-        return sign_pass(made.code, self.key.make())
+        return sign_pass(made.code, signing_key(self.key))
 
     def scan(self, text: str):
         """Present a code; the event that comes of it."""
@@ -182,13 +184,13 @@ def test_a_block_on_the_holder_covers_passes(office):
 
 
 def test_a_pass_that_the_list_has_lost_is_refused(office):
-    text = sign_pass(PassCode("ZZZZZZZ2", NOON + HOUR), office.key.make())
+    text = sign_pass(PassCode("ZZZZZZZ2", NOON + HOUR), signing_key(office.key))
 
     assert office.scan(text).reason is Reason.NOT_ENABLED
 
 
 def test_a_pass_of_another_door_is_an_unreadable_code(office, tmp_path):
-    other = PassKey(tmp_path / "other.key").make()
+    other = signing_key(tmp_path / "other.key")
     office.make()
 
     event = office.scan(sign_pass(PassCode("ABCDEFG2", NOON + HOUR), other))

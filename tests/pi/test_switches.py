@@ -176,12 +176,12 @@ def test_without_a_set_clock_no_hours_are_quiet():
     doorway = doorpi.DoorwayConfig(buzzer_gpio=BUZZER, quiet=("00:00-24:00",))
     config, clock = replace(config_of(), doorway=doorway), FakeClock()
     buzzer = doorpi.make_buzzer(config, clock)
-    assert buzzer._is_quiet()
+    assert buzzer.is_quiet()
 
     clock.set = False
-    assert not buzzer._is_quiet()
+    assert not buzzer.is_quiet()
     trusting = doorpi.DoorConfig(require_synced_clock=False)
-    assert doorpi.make_buzzer(replace(config, door=trusting), clock)._is_quiet()
+    assert doorpi.make_buzzer(replace(config, door=trusting), clock).is_quiet()
 
 
 def test_a_passive_buzzer_gets_a_tone(pins):
@@ -213,7 +213,8 @@ def test_the_buzzer_follows_the_rhythm_of_the_light(pins):
     """On the thread of the lights' kind: the same player."""
     patterns = Parser({}).patterns() | {Signal.DENIED: parse_pattern("2x R.")}
     doorway = doorpi.DoorwayConfig(buzzer_gpio=BUZZER)
-    with contextlib.closing(GpioBuzzer(doorway, patterns, lambda: False)) as buzzer:
+    config = replace(config_of(), doorway=doorway, patterns=patterns)
+    with contextlib.closing(GpioBuzzer(config, FakeClock())) as buzzer:
         buzzer.open()
         buzzer.show(Signal.DENIED, Signal.READY)
         wait_for(lambda: len(pins.pin(BUZZER).states) >= 5, "two tones")

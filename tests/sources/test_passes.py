@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -84,11 +85,21 @@ def test_two_first_passes_at_the_same_moment_share_one_key(tmp_path, monkeypatch
 
     def late(file, text):
         monkeypatch.undo()
-        doorpi.PassKey(path).make()
+        doorpi.signing_key(path)
         write(file, text)
 
     monkeypatch.setattr(doorpi, "write_whole", late)
-    mine = doorpi.PassKey(path).make()
+    mine = doorpi.signing_key(path)
 
-    assert mine.private_bytes_raw() == doorpi.PassKey(path).make().private_bytes_raw()
+    assert mine.private_bytes_raw() == doorpi.signing_key(path).private_bytes_raw()
     assert [file.name for file in tmp_path.iterdir()] == ["pass.key"]
+
+
+def test_without_its_library_no_pass_is_verified_and_the_door_goes_on(
+    tmp_path, monkeypatch, caplog
+):
+    doorpi.signing_key(tmp_path / "pass.key")
+    monkeypatch.setitem(sys.modules, doorpi.ED25519.rpartition(".")[0], None)
+
+    assert doorpi.pass_in(tmp_path / "pass.key", TEXT) is None
+    assert "no guest pass can be verified" in caplog.text

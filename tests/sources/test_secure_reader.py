@@ -35,7 +35,7 @@ def bench_of(request, monkeypatch):
 
     def bench(field, proof: str = "ntag424") -> Bench:
         if is_patient:
-            monkeypatch.setitem(doorpi.IsoDep.__init__.__kwdefaults__, "most_s", 10.0)
+            monkeypatch.setattr(doorpi.IsoDep, "most_s", 10.0)
         if is_patient and isinstance(field, VirtualField):
             monkeypatch.setattr(doorpi, "FWT_S", 10 * doorpi.FWT_S)
         doorpi.load_aes()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import doorpi
-from doorpi import Change, Origin, PassKey, SqliteStore, main, parse_config
+from doorpi import Change, Origin, SqliteStore, main, parse_config, signing_key
 from tests.helpers.world import KEN, MIKA, NOON, STRANGER, card_of
 
 KEY = "sesame-api-key-0001"
@@ -59,7 +59,7 @@ def old(tmp_path):
     store = pi.store
     store.people.add_card(card_of(MIKA, "Mika Mori", source=Origin.DB), NOON)
     store.people.lock_down("2026 by somebody")
-    PassKey(pi.folder / "state" / "pass.key").make()
+    signing_key(pi.folder / "state" / "pass.key")
     store.close()
     return pi
 

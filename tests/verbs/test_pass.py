@@ -7,7 +7,7 @@ import json
 import pytest
 
 import doorpi
-from doorpi import Change, Event, Medium, PassKey, Reason, Result
+from doorpi import Change, Event, Medium, Reason, Result, pass_in
 from tests.helpers.world import KEN, NOON, STRANGER
 
 CONFIG = f"""
@@ -38,7 +38,7 @@ def made(verb, folder, *more: str) -> doorpi.PassCode | None:
     assert said.code == 0, said
     (text,) = said.out
     assert len(text) <= 140
-    return PassKey(folder / "state" / "pass.key").read(text)
+    return pass_in(folder / "state" / "pass.key", text)
 
 
 def test_pass_prints_the_code_alone_with_text(verb, folder, store):
@@ -184,11 +184,11 @@ KEY_FILES = {
 def test_doctor_looks_at_the_key_of_passes_that_have_not_ended(
     verb, folder, store, happens, health, words
 ):
-    key = PassKey(folder / "state" / "pass.key")
+    key = folder / "state" / "pass.key"
     assert list(doorpi.diagnose_passes(store, key, NOON)) == []
 
     made(verb, folder)
-    happens(key.path)
+    happens(key)
 
     (found,) = doorpi.diagnose_passes(store, key, NOON)
     assert found.health == health.lower()
