@@ -20042,11 +20042,7 @@ def cmd_publish(args: argparse.Namespace) -> int:
     site = table.site if isinstance(table, MqttConfig) else "main"
     records = folder / "published" / site
     editions = [Edition(door, each, records / door) for door, each in people.items()]
-    for each in editions:
-        say(f"{each.door}, {counted(len(each.people.cards), 'card')}:")
-        lists, nothing = (each.before, each.people), lambda *_: None
-        changes = access_changes(*lists, nothing, nothing) or ["no change"]
-        say(f"  {printable(line, 500)}" for line in changes)
+    say(chain.from_iterable(map(_edition_lines, editions)))
     known = {path.name for path in records.glob("[!.]*")} if records.exists() else set()
     if gone := sorted(known - people.keys()):
         say(f"not in {args.file}, so they keep their lists: {', '.join(gone)}")
@@ -20059,6 +20055,13 @@ def cmd_publish(args: argparse.Namespace) -> int:
     if why and not args.yes_shrink:
         raise Refused(f"{'; '.join(why)}; if that is meant: --yes-shrink")
     return _publish(editions, table, folder / LIST_KEY, args)
+
+
+def _edition_lines(edition: Edition) -> Iterator[str]:
+    yield f"{edition.door}, {counted(len(edition.people.cards), 'card')}:"
+    lists, nothing = (edition.before, edition.people), lambda *_: None
+    changes = access_changes(*lists, nothing, nothing) or ["no change"]
+    yield from (f"  {printable(line, 500)}" for line in changes)
 
 
 def _publish(
