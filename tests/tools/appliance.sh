@@ -610,6 +610,8 @@ until_true 60 'systemctl -q is-active doorpi-online' &&
     failed "not started: $(online ActiveState), $(online ConditionResult)"
 until_true 15 'systemctl show doorpi-online -P StatusText | grep -q "telegram: ok.*4711: ok"' &&
     passed "its status: $(online StatusText)" || failed "its status: $(online StatusText)"
+until_true 10 'journalctl -u doorpi --no-pager -o cat | grep -q "^changed: telegram: added"' ||
+    failed "the door does not know the new user"
 chat() { # TEXT WORDS: what a person writes, and what the answer has
     inside sh -c "echo '$1' >/run/say.new; mv /run/say.new /run/say"
     until_true 30 "grep -q '$2' /run/sent" && passed "$1: $2" || {
