@@ -1068,17 +1068,13 @@ def fitting(text: str, columns: int) -> str:
 ################################################################################
 
 
-#: Converts an instant in UTC to the door's time zone.
-Local = Callable[[datetime], datetime]
-
-
 class Circumstances(NamedTuple):
     """Everything a decision may depend on besides the credential."""
 
     at: datetime  # aware, in the door's time zone
-    #: For `why`, which looks ahead past changes to daylight saving time; None: the
-    #: offset of ``at`` stays.
-    local: Local | None = None
+    #: Converts UTC to the door's time zone, for `why`, which looks ahead past changes
+    #: to daylight saving time; None: the offset of ``at`` stays.
+    local: Callable[[datetime], datetime] | None = None
     clock_set: bool = True
     locked_down: bool = False
     schedules: Mapping[str, Schedule] = MappingProxyType({})
@@ -1167,11 +1163,9 @@ def _passed_back(who: Credential, when: Circumstances) -> bool:
     return 0 <= (when.at - when.last_moved).total_seconds() < when.passback_s
 
 
-Rule = Callable[[Credential, Circumstances], bool]
-
 #: What denies a card that is on the list; the first match decides.  `decide` checks for
 #: a lockdown and for unknown cards before these, and for a membership after them.
-RULES: tuple[tuple[Reason, Rule], ...] = (
+RULES: tuple[tuple[Reason, Callable[[Credential, Circumstances], bool]], ...] = (
     (Reason.NOT_ENABLED, lambda who, when: bool(who.block) or not who.enabled),
     (
         Reason.PROOF_UNAVAILABLE,
@@ -1294,10 +1288,8 @@ class Repeats:
     in the log."""
 
     def __init__(self, event: Event, last: float, lines: int) -> None:
-        self.event = event
-        self.last = last
-        self.until = event.at
-        self.lines = lines
+        self.event, self.until = event, event.at
+        self.last, self.lines = last, lines
         self.more = self.others = 0
 
     @property
@@ -1787,16 +1779,10 @@ STANDING = frozenset(s for s, (picture, _) in SIGNALS.items() if picture[0] == "
 
 #: Shown as long as the fault lasts, the most urgent first.
 FAULTS = (
-    Signal.FORCED_OPEN,
-    Signal.HELD_OPEN,
-    Signal.NOT_LOCKED,
-    Signal.LOCKED_DOWN,
-    Signal.READER_LOST,
-    Signal.SCANNER_LOST,
-    Signal.LOCK_UNREACHABLE,
-    Signal.CONFIG_BAD,
-    Signal.STORAGE_BAD,
-)
+    Signal.FORCED_OPEN, Signal.HELD_OPEN, Signal.NOT_LOCKED, Signal.LOCKED_DOWN,
+    Signal.READER_LOST, Signal.SCANNER_LOST, Signal.LOCK_UNREACHABLE,
+    Signal.CONFIG_BAD, Signal.STORAGE_BAD,
+)  # fmt: skip
 
 RESULT_SIGNALS: dict[Result, Signal] = {
     Result.UNLOCKED: Signal.UNLOCKED,
@@ -2128,7 +2114,7 @@ class DoorConfig(Table):
     passback_s: float = setting(0.0, "seconds before a card works again", 0, 86_400)
     state_dir: str = setting("", "folder of the databases")
     require_synced_clock: bool = setting(True, "limited cards need a set clock")
-    backup_days: int = setting(0, "days until a backup is too old; 0: any", 0, 3_650)
+    backup_days: int = setting(0, "days a backup is good; 0: until a change", 0, 3650)
 
 
 class ReaderConfig(Table):
@@ -2207,7 +2193,7 @@ class AuthorityConfig(Table):
     base_url: str = setting("", "where it is", is_needed=True)
     plain_http: bool = setting(False, "true: http without TLS, on your own network")
     ca_file: str = setting("", "PEM file to trust instead of the system's bundle")
-    schedule: str = setting("", "name of a [[schedule]] for asking it")
+    schedule: str = setting("", "name of the [[schedule]] in which it is asked")
     answer_s: float = setting(4.0, "seconds to wait for an answer", 0.5, 30)
     user: str = setting(
         "", "carontepass: the door's user name", check=matching("[^:]*", "has a colon")
@@ -2217,8 +2203,8 @@ class AuthorityConfig(Table):
     trust_for_s: int = setting(86_400, "seconds its last yes holds", 0, 31_536_000)
     api_key: Secret = setting(Secret(), "digital-id: the organisation's API key")
     organisations: tuple[int, ...] = setting((), "digital-id: ids of yours", item=ID)
-    location: str = setting("", "digital-id: where, in its log", 0, 100, check=ASCII)
-    device_id: str = setting("", "digital-id: the door there", 0, 100, check=ASCII)
+    location: str = setting("", "digital-id: place, in its log", 0, 100, check=ASCII)
+    device_id: str = setting("", "digital-id: door, in its log", 0, 100, check=ASCII)
     trusted: str = ""  # what is in ca_file
 
 
@@ -2285,7 +2271,9 @@ class CobotConfig(Table):
         "how check-in tokens spell a UID",
         "hex", "HEX", "hex-colon", "decimal-le4", "decimal-be4", "dotted",
     )  # fmt: skip
-    plans: tuple[str, ...] = setting((), "or extras; empty: every plan", item=TEXT)
+    plans: tuple[str, ...] = setting(
+        (), "names of plans or extras; empty: all", item=TEXT
+    )
     time_passes: bool = setting(False, "members of pass plans need a pass")
     resource: str = setting("", "this door is a room: only with a booking of it")
     before_min: int = setting(10, "minutes before a booking", 0, 1_440)
@@ -2395,7 +2383,7 @@ def lights_of(config: Config) -> dict[str, LedsConfig]:
 
 
 def tells_ways(config: Config) -> bool:
-    """Whether this door tells who comes from who goes."""
+    """Whether entering and leaving are told apart: there are readers for both."""
     return {"in", "out"} <= {each.direction for each in config.readers}
 
 
@@ -2553,12 +2541,14 @@ CURES = (
     (rf"[=\[,]\s*({BARE})", 'write text in quotes: "..."'),
 )
 
+#: The ends of keys whose values may hold a password, as in https://NAME:PASSWORD@HOST.
+HIDDEN = ("url", "user")
 #: Keys whose lines are shown, unless a line has one of these words.
 SHOWN = {
     key
     for keys in TABLES.values()
     for key, each in keys.items()
-    if each.kind is not Secret and not key.endswith("url")
+    if each.kind is not Secret and not key.endswith(HIDDEN)
 }
 NOT_SHOWN = "(?i)key|secret|token|password|://"
 
@@ -2725,7 +2715,7 @@ class Parser:
         try:
             checked = setting.checked(value)
         except ValueError as error:
-            is_hidden = setting.kind is Secret or place.endswith("url")
+            is_hidden = setting.kind is Secret or place.endswith(HIDDEN)
             shown = "(not shown)" if is_hidden else _shown(value)
             meaning = f" ({setting.meaning})" * bool(setting.meaning)
             self.report(place, f" = {shown}: {error}{meaning}")
@@ -3080,13 +3070,11 @@ def is_public(host: str) -> bool:
     """Whether a name or an address is of the internet, not of one's own network."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_global
-    return bool(PUBLIC_NAME.fullmatch(host))
+    return "." in host and not re.search(PRIVATE_NAME, host.lower())
 
 
-#: A host that anybody's DNS knows.  Source: RFC 6762, RFC 8375, and routers' habits.
-PUBLIC_NAME = re.compile(
-    r"(?!.*\.(?:local|lan|home|internal|localdomain|box|home\.arpa)\.?$).*\..*"
-)
+#: Names that no public DNS knows.  Source: RFC 6762, RFC 8375, and routers' habits.
+PRIVATE_NAME = r"\.(local|lan|home|internal|localdomain|box|home\.arpa)\.?$"
 
 
 def proofs_of(proof: ProofConfig) -> Sequence[str]:
@@ -3125,28 +3113,23 @@ def parse_config(text: str, read: FileReader = lambda *named: {}) -> Config:
 
 def doubtful_settings(config: Config) -> Iterator[str]:
     """Settings that contradict each other or are risky, in words for ``check``."""
-    door, lock = config.door, config.lock
+    door, lock, proof = config.door, config.lock, config.proof
     only_opens = door.on_tap == "unlock" and lock.kind != "relay"
-    if only_opens and not lock.relock_after_s:
-        yield "door.on_tap = 'unlock' without relock_after_s: the door stays unlocked"
-    if config.open_hours and door.on_tap == "toggle":
-        yield (
-            "door.on_tap = 'toggle' with [[open]]: a tap in the open hours locks the"
-            " door and ends them; 'unlock' does not"
-        )
-    if only_opens and door.on_unknown == "lock":
-        yield "door.on_unknown = 'lock': a tap may lock, in spite of on_tap = 'unlock'"
-    if not door.require_synced_clock:
-        yield "door.require_synced_clock = false: a wrong clock lets in expired cards"
-    yield from _doubtful_pins(config)
-    if not config.proof.door_key and (
-        config.proof.uid_only == "refuse" or any(c.proof for c in config.cards.values())
-    ):
-        yield "proof.door_key: missing, so no secure card opens the door"
-    yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
-
-
-def _doubtful_pins(config: Config) -> Iterator[str]:
+    has_secure = any(card.proof for card in config.cards.values())
+    for is_doubtful, words in (
+        (only_opens and not lock.relock_after_s,
+         "door.on_tap = 'unlock' without relock_after_s: the door stays unlocked"),
+        (config.open_hours and door.on_tap == "toggle",
+         "door.on_tap = 'toggle' with [[open]]: a tap in these hours locks the door"),
+        (only_opens and door.on_unknown == "lock",
+         "door.on_unknown = 'lock': a tap may lock, in spite of on_tap = 'unlock'"),
+        (not door.require_synced_clock,
+         "door.require_synced_clock = false: a wrong clock lets in expired cards"),
+        (not proof.door_key and (proof.uid_only == "refuse" or has_secure),
+         "proof.door_key: missing, so no secure card opens the door"),
+    ):  # fmt: skip
+        if is_doubtful:
+            yield words
     for where, each in locks_of(config).items():
         # Source: BCM2835 ARM Peripherals, table 6-31, column Pull; the HAT design guide
         # adds that 0 and 1 are probed at boot.
@@ -3157,11 +3140,7 @@ def _doubtful_pins(config: Config) -> Iterator[str]:
                 f"{where}.relay_gpio = {each.relay_gpio}: pulled {pulled} while the"
                 f" program does not run, which opens the door; choose one of {others}"
             )
-    if 0 <= (pin := config.doorway.buzzer_gpio) <= 8:
-        yield (
-            f"doorway.buzzer_gpio = {pin}: pulled up while the program does not run,"
-            " which may sound; choose one of 9 to 27"
-        )
+    yield from (f"{card}.uid: {NUMBER_WORDS}" for card in config.bare_numbers)
 
 
 ################################################################################
@@ -12229,7 +12208,7 @@ def _turns(who: Credential, when: Circumstances) -> Iterator[datetime]:
         yield over.replace(microsecond=0) + timedelta(seconds=bool(over.microsecond))
 
 
-def _local(when: Circumstances) -> Local:
+def _local(when: Circumstances) -> Callable[[datetime], datetime]:
     zone = when.at.tzinfo or UTC
     return when.local or (lambda at: zone.fromutc(at.replace(tzinfo=zone)))
 

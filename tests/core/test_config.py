@@ -1111,6 +1111,9 @@ LEAKS = {
     "in a table without an end": f'[lock]\napi_key = {{ text = "{KEY}"\n',
     "in an address without quotes": f"[lock]\nbase_url = https://h/?token={KEY}\n",
     "in a comment": f"[door]\nname = Office # api_key {KEY}\n",
+    "in a webhook without quotes": f"[[notify]]\nurl = hooks.example.org/{KEY}\n",
+    "after a user": f'[[authority]]\nuser = "door:{KEY}"\n',
+    "after a user without quotes": f"[[authority]]\nuser = door:{KEY}\n",
     "twice": f'[lock]\napi_key = "{KEY}"\napi_key = "{KEY}"\n',
 }  # fmt: skip
 
