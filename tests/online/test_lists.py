@@ -80,7 +80,8 @@ class Space:
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:
-            for each in (self.service, self.store, self.notes, self.server):
+            stores = self.store, self.notes, self.synced
+            for each in (self.service, *stores, self.server):
                 stack.callback(each.close)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from pathlib import Path
 
@@ -46,9 +47,12 @@ class Pi:
     def says(self, *typed: str) -> int:
         return main(["--config", str(self.settings), *map(str, typed)])
 
-    @property
-    def store(self) -> SqliteStore:
-        return SqliteStore(self.folder / "state" / "doorpi.db")
+    def store(self) -> contextlib.AbstractContextManager[SqliteStore]:
+        return contextlib.closing(SqliteStore(self.folder / "state" / "doorpi.db"))
+
+    def holders(self) -> list[str]:
+        with self.store() as store:
+            return [card.holder for card in store.people.cards()]
 
 
 @pytest.fixture
@@ -56,11 +60,10 @@ def old(tmp_path):
     pi = Pi(tmp_path / "old")
     pi.settings.write_text(CONFIG)
     (pi.folder / "sesame.key").write_text(f"{SECRET}\n")
-    store = pi.store
-    store.people.add_card(card_of(MIKA, "Mika Mori", source=Origin.DB), NOON)
-    store.people.lock_down("2026 by somebody")
+    with pi.store() as store:
+        store.people.add_card(card_of(MIKA, "Mika Mori", source=Origin.DB), NOON)
+        store.people.lock_down("2026 by somebody")
     signing_key(pi.folder / "state" / "pass.key")
-    store.close()
     return pi
 
 
@@ -88,10 +91,10 @@ def test_a_new_pi_has_the_settings_and_people_of_the_old_one(old, new, file, cap
     assert (new.folder / "sesame.key").read_text() == f"{SECRET}\n"
     key, copy = ((pi.folder / "state" / "pass.key").read_text() for pi in (old, new))
     assert key == copy
-    store = new.store
-    assert [card.holder for card in store.people.cards()] == ["Mika Mori"]
-    assert store.people.locked_down()
-    (event,) = store.events.read()
+    assert new.holders() == ["Mika Mori"]
+    with new.store() as store:
+        assert store.people.locked_down()
+        (event,) = store.events.read()
     assert event.reason is Change.IMPORT
     assert "restored from a backup" in event.detail
     assert "to be put in" not in capsys.readouterr().out
@@ -125,14 +128,15 @@ def test_a_backup_may_go_to_standard_output(old, capsys):
 def test_a_backup_counts_for_doctor(old, file):
     old.says("backup", file)
 
-    assert old.store.events.recall("backup")
+    with old.store() as store:
+        assert store.events.recall("backup")
 
 
 def test_a_backup_names_the_end_of_the_log(old, file):
-    store = old.store
-    store.events.record(doorpi.Event(NOON, KEN, "Ken Sato", doorpi.Reason.NOT_FOUND))
-    head = store.events.head("events")
-    store.close()
+    tap = doorpi.Event(NOON, KEN, "Ken Sato", doorpi.Reason.NOT_FOUND)
+    with old.store() as store:
+        store.events.record(tap)
+        head = store.events.head("events")
 
     old.says("backup", file)
 
@@ -141,31 +145,30 @@ def test_a_backup_names_the_end_of_the_log(old, file):
 
 def test_a_pi_in_use_is_replaced_only_on_demand(old, new, file, capsys):
     old.says("backup", file)
-    store = new.store
     new.settings.write_text('[door]\nstate_dir = "state"\n[lock]\nkind = "relay"\n')
-    store.people.add_card(card_of(KEN, "Somebody else"), NOON)
-    store.close()
+    with new.store() as store:
+        store.people.add_card(card_of(KEN, "Somebody else"), NOON)
 
     assert new.says("restore", file) == doorpi.EX_FAILED
     assert "--replace" in capsys.readouterr().err
     assert "Office 4F" not in new.settings.read_text()
 
     assert new.says("restore", file, "--replace") == doorpi.EX_OK
-    assert [card.holder for card in new.store.people.cards()] == ["Mika Mori"]
-    assert new.store.people.locked_down()  # and it can be read at all
+    assert new.holders() == ["Mika Mori"]
+    with new.store() as store:
+        assert store.people.locked_down()  # and it can be read at all
 
 
 def test_a_pi_whose_door_has_run_but_met_nobody_is_still_new(old, new, file):
     """The installer starts the door, before there is anything to restore."""
     old.says("backup", file)
-    store = new.store
-    store.events.tidy()
-    store.close()
+    with new.store() as store:
+        store.events.tidy()
     assert (new.folder / "state" / "doorpi.db").exists()
 
     assert new.says("restore", file) == doorpi.EX_OK
 
-    assert [card.holder for card in new.store.people.cards()] == ["Mika Mori"]
+    assert new.holders() == ["Mika Mori"]
     assert new.says("restore", file) == doorpi.EX_FAILED  # it is not new any more
 
 
@@ -220,15 +223,13 @@ def test_what_is_no_whole_backup_changes_nothing(old, new, file, spoil, capsys):
 
 
 def test_a_list_of_a_newer_program_is_put_back_and_used(old, new, file):
-    store = old.store
-    with store.people._transaction() as db:
+    with old.store() as store, store.people._transaction() as db:
         db.execute("PRAGMA user_version = 99")
-    store.close()
     old.says("backup", file)
 
     assert new.says("restore", file) == doorpi.EX_OK
 
-    assert [card.holder for card in new.store.people.cards()] == ["Mika Mori"]
+    assert new.holders() == ["Mika Mori"]
 
 
 def test_without_secrets_knows_every_way_to_write_a_key():
@@ -255,15 +256,14 @@ def test_a_restored_pi_counts_as_backed_up(old, new, file, capsys):
 def test_a_card_that_became_secure_stays_so(old, file, capsys):
     """The backup has it as a plain one, or not at all."""
     old.says("backup", file)
-    store, secure = old.store, {"proof": "ntag424", "generation": 2}
-    store.people.add_card(card_of(MIKA, "Mika Mori", **secure), NOON)
-    store.people.add_card(card_of(STRANGER, "Jo Guest", **secure), NOON)
-    store.close()
+    secure = {"proof": "ntag424", "generation": 2}
+    with old.store() as store:
+        store.people.add_card(card_of(MIKA, "Mika Mori", **secure), NOON)
+        store.people.add_card(card_of(STRANGER, "Jo Guest", **secure), NOON)
 
     assert old.says("restore", file, "--replace") == doorpi.EX_OK
 
-    store = old.store
-    mika, jo = store.people.find(MIKA), store.people.find(STRANGER)
-    store.close()
+    with old.store() as store:
+        mika, jo = store.people.find(MIKA), store.people.find(STRANGER)
     assert (mika.enabled, mika.proof, mika.generation) == (True, "ntag424", 2)
     assert (jo.enabled, jo.proof) == (False, "ntag424")
