@@ -902,7 +902,6 @@ class Finding(NamedTuple):
     """One line of `doctor`; ``do`` says what to do about it."""
 
     health: Health
-    subject: str
     words: str
     do: str = ""
 
@@ -17976,14 +17975,14 @@ def _columns(chart: Chart) -> Iterator[str]:
 OK, WARN, FAIL = Health
 
 
-def first_of(subject: str, *rows: tuple[bool, Health, str, str]) -> Finding:
+def finding(words: str, do: str = "", health: Health = WARN) -> Finding:
+    """``health`` if there is something to do, otherwise ok."""
+    return Finding(health if do else OK, words, do)
+
+
+def first_of(*rows: tuple[bool, Health, str, str]) -> Finding:
     """The first row that applies: (whether it applies, health, words, what to do)."""
-    return next(Finding(row[1], subject, *row[2:]) for row in rows if row[0])
-
-
-def warn_if(do: str, subject: str, words: str) -> Finding:
-    """A warning where there is something to do."""
-    return Finding(WARN if do else OK, subject, words, do)
+    return next(Finding(*row[1:]) for row in rows if row[0])
 
 
 def has_access(path: Path, mode: int = os.R_OK | os.W_OK) -> bool:
@@ -18002,22 +18001,23 @@ def our_name() -> str:
         return str(os.geteuid())
 
 
-def _in_use(subject: str, what: str, by: str = "the running door") -> Finding:
+def in_use(what: str, by: str = "the running door") -> Finding:
+    """``what`` is left alone."""
     words = f"{what}: in use by {by}, so not tested"
     do = "to test it, stop the door first: sudo systemctl stop doorpi"
-    return Finding(WARN, subject, words, do)
+    return Finding(WARN, words, do)
 
 
 def diagnose_door(folder: Path) -> Iterator[Finding]:
-    """Whether the program runs that opens the door, and answers."""
-    start = "sudo systemctl start doorpi; then journalctl -u doorpi"
-    if not is_running(folder):
-        yield Finding(WARN, "door", "doorpi is not running: no card opens", start)
-    elif published_troubles(folder) is None:
-        words = "doorpi hangs; systemd starts it again in a minute"
-        yield Finding(FAIL, "door", words, start.replace("start", "restart", 1))
-    else:
-        yield Finding(OK, "door", "doorpi is running")
+    """Whether the program that opens the door runs, and answers."""
+    start = "sudo systemctl {}start doorpi; then journalctl -u doorpi"
+    hangs = "doorpi hangs; systemd restarts it within a minute"
+    yield first_of(
+        (not is_running(folder), WARN, "doorpi is not running: no card opens",
+         start.format("")),
+        (published_troubles(folder) is None, FAIL, hangs, start.format("re")),
+        (True, OK, "doorpi is running", ""),
+    )  # fmt: skip
 
 
 # -- the reader
@@ -18041,78 +18041,69 @@ SLOW_LOOK_S = 0.3
 
 
 def diagnose_readers(config: Config, runs: bool) -> Iterator[Finding]:
-    """About each reader, with its name where there are several."""
-    said = set[Finding]()
-    for each in config.readers:
-        name = f"{each.name}: " if len(config.readers) > 1 else ""
-        for finding in diagnose_reader(each, runs):
-            if finding not in said or finding.subject == "reader":
-                own = name * (finding.subject == "reader")
-                yield finding._replace(words=f"{own}{finding.words}")
-            said.add(finding)
+    """About each reader, with its name where there are several: how it is connected,
+    and our rights to that; then a test of it, unless the door ``runs``."""
+    ways = {"usb": _usb_findings, "tty": _port_findings}
+    for reader in config.readers:
+        name = f"{reader.name}: " if len(config.readers) > 1 else ""
+        way = ways.get(reader.device[:3])
+        found = [*way(reader.device)] if way else []
+        if FAIL not in map(itemgetter(0), found):
+            found += [in_use(reader.device)] if runs else _reader_test(reader)
+        yield from (each._replace(words=f"{name}{each.words}") for each in found)
 
 
-def diagnose_reader(config: ReaderConfig, runs: bool) -> Iterator[Finding]:
-    """The readers on USB, the serial port, and our rights to them; then a test of the
-    reader itself, unless the door ``runs``."""
-    device, kind = config.device, config.device[:3]
-    found = [*_usb_findings(device)]
-    if device.startswith("tty"):
-        port, kind, consoles = serial_port(device), "serial", ""
-        names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
-        others = sorted(str(path) for name in names for path in DEV.glob(name))
-        ports = f"there are: {', '.join(others) or 'none'}; on the pins: {RASPI_SERIAL}"
-        barred = f"{our_name()} has no right to use {port}"
-        join = JOIN.format("dialout", our_name())
-        with contextlib.suppress(OSError):  # Source: proc(5), /proc/consoles
-            consoles = (PROC / "consoles").read_text("ascii")
-        is_console = port.resolve().name in consoles.split()
-        finding = first_of(
-            "serial",
-            (not port.exists(), FAIL, f"{port} does not exist", ports),
-            (not has_access(port), FAIL, barred, join),
-            (is_console, FAIL, f"Linux has its console on {port}", RASPI_SERIAL),
-            (True, OK, f"{port} may be used", ""),
-        )
-        found.append(finding)
-    yield from found
-    if (FAIL, kind) not in [finding[:2] for finding in found]:  # not another reader's
-        yield from [_in_use("reader", device)] if runs else _reader_test(config)
+def _port_findings(device: str) -> Iterator[Finding]:
+    port, consoles = serial_port(device), ""
+    names = ("serial[0-9]", "ttyAMA*", "ttyUSB*", "ttyACM*", "ttyS0")
+    others = sorted(str(path) for name in names for path in DEV.glob(name))
+    others += [
+        f"{USB_READERS[i]} on USB" for i, *_ in usb_devices() if i in USB_READERS
+    ]
+    ports = f"there are: {', '.join(others) or 'none'}; on the pins: {RASPI_SERIAL}"
+    barred = f"{our_name()} has no right to use {port}"
+    with contextlib.suppress(OSError):  # Source: proc(5), /proc/consoles
+        consoles = (PROC / "consoles").read_text("ascii")
+    is_console = port.resolve().name in consoles.split()
+    yield first_of(
+        (not port.exists(), FAIL, f"{port} does not exist", ports),
+        (not has_access(port), FAIL, barred, JOIN.format("dialout", our_name())),
+        (is_console, FAIL, f"Linux has its console on {port}", RASPI_SERIAL),
+        (True, OK, f"{port} may be used", ""),
+    )
 
 
-def _usb_findings(path: str) -> Iterator[Finding]:
+def _usb_findings(device: str) -> Iterator[Finding]:
     supported = f"supported: {', '.join(sorted(set(USB_READERS.values())))}"
     for product_id, node, module in usb_devices():
         name = USB_READERS.get(product_id) or OTHER_USB_READERS.get(product_id)
-        if name is None:
+        if name is None or not f"usb:{product_id}:".startswith(f"{device.lower()}:"):
             continue
         what = f"{name} ({product_id})"
-        held = f"{what} is held by the kernel module {module}"
         release = (
             f"sudo modprobe -r {module}; and for good: echo blacklist {module}"
             f" | sudo tee -a {BLACKLIST}"
         )
-        barred = f"{what}: {our_name()} has no right to use {node}"
         vendor, product = product_id.split(":")
-        rule = (
-            f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
-            f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"'
+        admit = (
+            f"{JOIN.format('plugdev', our_name())}; and put into {UDEV_RULES}:"
+            f' SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
+            f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"; then plug'
+            " it in again"
         )
-        join = JOIN.format("plugdev", our_name())
-        admit = f"{join}; and put into {UDEV_RULES}: {rule}; then plug it in again"
+        barred = f"{what}: {our_name()} has no right to use {node}"
         deaf = f"{what}: known to stop responding until it is unplugged"
-        other, is_other = f"{what} is not supported", product_id in OTHER_USB_READERS
         yield first_of(
-            "usb",
-            (is_other, WARN, other, supported),
-            (module not in ("", "usbfs"), FAIL, held, release),
+            (product_id in OTHER_USB_READERS, WARN, f"{what} is not supported",
+             supported),
+            (module not in ("", "usbfs"), FAIL,
+             f"{what} is held by the kernel module {module}", release),
             (not has_access(node), FAIL, barred, admit),
             (product_id == DEAF_READER, WARN, deaf, "use another one where you can"),
             (True, OK, f"{what} at {node}", ""),
-        )
-    is_any = path.startswith("usb") and path.count(":") < 2
-    if is_any and usb_path(path) == path and USB_DEVICES.exists():
-        yield Finding(FAIL, "usb", "no reader is plugged in", supported)
+        )  # fmt: skip
+    if usb_path(device) == device and device.count(":") < 2 and USB_DEVICES.exists():
+        yield Finding(FAIL, "no reader is plugged in", supported)
 
 
 def _reader_test(config: ReaderConfig) -> Iterator[Finding]:
@@ -18132,97 +18123,93 @@ def _reader_test(config: ReaderConfig) -> Iterator[Finding]:
                 if took_s or not tries:
                     yield _lost_finding(config.device, str(error))
                     return
-        yield Finding(OK, "reader", reader.name)
+        yield Finding(OK, reader.name)
     median_s, longest_s = sorted(took_s[1:])[5::4]  # the first look opened it
     there = f"and {format_uid(seen.uid)} is there" if seen else "no card is there"
     words = (
         f"read test: 10 attempts, {median_s * 1000:.0f} ms each, the longest"
         f" {longest_s * 1000:.0f} ms, {there}"
     )
-    yield warn_if("reset or unplug it" * (median_s > SLOW_LOOK_S), "reader", words)
+    yield finding(words, "reset or unplug it" * (median_s > SLOW_LOOK_S))
 
 
 def _lost_finding(device: str, why: str) -> Finding:
-    if why.endswith((IN_USE, os.strerror(errno.EBUSY).lower())):
-        return _in_use("reader", device, "another program")
-    do = "check the wiring; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
-    if bring_libraries() in why:
-        do = bring_libraries()
-    elif "libusb" in why:
-        do = "sudo apt-get install libusb-1.0-0"
-    return Finding(FAIL, "reader", why, do)
+    wiring = (
+        "check the wiring; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
+    )
+    is_held = why.endswith((IN_USE, os.strerror(errno.EBUSY).lower()))
+    return first_of(
+        (is_held, *in_use(device, "another program")),
+        (bring_libraries() in why, FAIL, why, bring_libraries()),
+        ("libusb" in why, FAIL, why, "sudo apt-get install libusb-1.0-0"),
+        (True, FAIL, why, wiring),
+    )
 
 
-# -- the lights
+# -- the other parts at the door
 
 #: Green, red, both: half a second each.
 LAMP_TEST = f"1x {'G' * 10}{'R' * 10}{'A' * 10}"
 
 
-def diagnose_lights(
-    config: LedsConfig, runs: bool, name: str = ""
-) -> Iterator[Finding]:
-    """A lamp test of those of the reader ``name``, or the door's, unless they belong to
-    a door that ``runs``."""
-    pins = f"green on GPIO {config.green_gpio}, red on GPIO {config.red_gpio}"
-    pins = f"{name}: {pins}" if name else pins
-    if runs:
-        yield _in_use("lights", pins)
-        return
-    lamp_test = parse_pattern(LAMP_TEST)
-    with contextlib.closing(GpioLights(config, {Signal.READY: lamp_test})) as lights:
-        lights.open()
-        if lights.trouble:
-            words = f"{pins}: {lights.trouble}; the door works without lights"
-            yield Finding(WARN, "lights", words, _pin_advice(lights.trouble))
-            return
-        words = f"{pins}: do you see green, red, both?"
+def part_tests(
+    config: Config, clock: Clock
+) -> Iterator[tuple[str, str, Iterator[Finding]]]:
+    """The lights, the contact, the button, the buzzer and the scanners: the subject,
+    what a running door holds, and a test of it."""
+    for name, leds in lights_of(config).items():
+        where = f"{name}: " * bool(name)
+        where += f"green on GPIO {leds.green_gpio}, red on GPIO {leds.red_gpio}"
+        lights = GpioLights(leds, {Signal.DENIED: parse_pattern(LAMP_TEST)})
+        ask = f"{where}: do you see green, red, both?"
         do = "if not: long leg to the pin, 330 ohm to ground; [leds] active_high"
-        yield Finding(OK, "lights", words, do)
-        lights.show(Signal.READY)
-        time.sleep(lamp_test.duration_s + 0.1)
-
-
-def diagnose_doorway(config: Config, runs: bool, clock: Clock) -> Iterator[Finding]:
-    """What the contact and the button say, and a tone, unless the door ``runs``."""
+        yield "lights", where, _played(where, lights, ask, do)
     doorway = config.doorway
     contact = "a loose wire, or the magnet is too far away; a contact to ground"
     button = "a stuck button, or a wire that touches ground"
-    rows = (
-        ("contact", doorway.contact_gpio, ("open", "closed"), "the door", contact),
-        ("button", doorway.exit_button_gpio, ("pressed", "released"), "it", button),
+    for subject, gpio, usual, odd, cause in (
+        ("contact", doorway.contact_gpio, "the door is closed", "it is open", contact),
+        ("button", doorway.exit_button_gpio, "it is released", "it is pressed", button),
+    ):
+        if gpio >= 0:
+            what = f"GPIO {gpio}; sudo doorpi status says more"
+            yield subject, what, _switched(subject, gpio, usual, odd, cause)
+    if doorway.buzzer_gpio >= 0:
+        where = f"GPIO {doorway.buzzer_gpio}"
+        tones = {Signal.DENIED: parse_pattern("2x RRRR....")}
+        loud = config._replace(patterns=tones, doorway=doorway._replace(quiet=()))
+        ask = f"{where}: do you hear two tones?"
+        do, buzzer = "if not: a passive one needs buzzer_hz", GpioBuzzer(loud, clock)
+        yield "buzzer", where, _played(where, buzzer, ask, do)
+    for each in config.scanners:
+        scanner, where = SCANNERS[each.kind](each), f"{each.name} at {each.device}"
+        yield "scanner", where, diagnose_scanner(where, scanner)
+
+
+def _played(where: str, player: GpioPlayer, ask: str, do: str) -> Iterator[Finding]:
+    """Only the owner notices whether the lights or the buzzer play."""
+    with contextlib.closing(player):
+        player.open()
+        if player.trouble:
+            do = _pin_advice(player.trouble)
+            yield Finding(WARN, f"{where}: {player.trouble}", do)
+            return
+        yield Finding(OK, ask, do)
+        player.show(Signal.DENIED)
+        time.sleep(sum(s for _, s in player.frames(Signal.DENIED)) + 0.1)
+
+
+def _switched(
+    subject: str, gpio: int, usual: str, odd: str, cause: str
+) -> Iterator[Finding]:
+    with contextlib.closing(GpioSwitch(gpio)) as switch:
+        is_closed, trouble = switch.is_closed(), switch.trouble
+    is_odd = is_closed is (subject == "button")
+    yield first_of(
+        (bool(trouble), WARN, f"GPIO {gpio}: {trouble}", _pin_advice(trouble)),
+        (is_odd, WARN, f"GPIO {gpio}: {odd}", f"if not so: {cause}"),
+        (True, OK, f"GPIO {gpio}: {usual}", ""),
     )
-    for subject, gpio, (odd, usual), what, why in rows:
-        if gpio < 0:
-            continue
-        if runs:
-            yield _in_use(subject, f"GPIO {gpio}; sudo doorpi status says more")
-            continue
-        with contextlib.closing(GpioSwitch(gpio)) as switch:
-            is_closed, trouble = switch.is_closed(), switch.trouble
-        is_odd = is_closed is (subject == "button")
-        yield first_of(
-            subject,
-            (bool(trouble), WARN, f"GPIO {gpio}: {trouble}", _pin_advice(trouble)),
-            (is_odd, WARN, f"GPIO {gpio}: {what} is {odd}", f"if not so: {why}"),
-            (True, OK, f"GPIO {gpio}: {what} is {usual}", ""),
-        )
-    if doorway.buzzer_gpio >= 0 and runs:
-        yield _in_use("buzzer", f"GPIO {doorway.buzzer_gpio}")
-    elif doorway.buzzer_gpio >= 0:
-        tone = {Signal.DENIED: parse_pattern("2x RRRR....")}
-        config = config._replace(patterns=tone, doorway=doorway._replace(quiet=()))
-        with contextlib.closing(GpioBuzzer(config, clock)) as buzzer:
-            buzzer.open()
-            where, trouble = f"GPIO {doorway.buzzer_gpio}", buzzer.trouble
-            if trouble:
-                words = f"{where}: {trouble}"
-                yield Finding(WARN, "buzzer", words, _pin_advice(trouble))
-                return
-            do = "if not: is it a passive one, which needs buzzer_hz?"
-            yield Finding(OK, "buzzer", f"{where}: do you hear two tones?", do)
-            buzzer.show(Signal.DENIED)
-            clock.sleep(tone[Signal.DENIED].duration_s)
 
 
 def _pin_advice(trouble: str) -> str:
@@ -18233,7 +18220,40 @@ def _pin_advice(trouble: str) -> str:
     return "on a Pi: sudo apt-get install python3-lgpio"
 
 
-# -- the lock
+#: A scan that was typed with the keys of another layout: "https>--" in place of
+#: "https://", say.
+WRONG_LAYOUT = r"(?i)https?(?!://)\W|doorpi(?!:)\W"
+
+
+def diagnose_scanner(
+    where: str, scanner: SerialScanner | KeyboardScanner, wait_s: float = 5.0
+) -> Iterator[Finding]:
+    """Open it, and read what it is shown within ``wait_s``."""
+    scans, ends_at = list[str](), time.monotonic() + wait_s
+    try:
+        scanner.open()
+        while not scans and time.monotonic() < ends_at:
+            scans = scanner.read(0.2)
+    except OSError as error:
+        do = "plug it in; ls -l /dev/serial/by-id /dev/input/by-id"
+        if error.errno in (errno.EBUSY, errno.EAGAIN):
+            do = "stop the other program; a running DoorPi holds it as well"
+        yield Finding(FAIL, f"{where}: {cause_of(error, SCANNER_TROUBLES)}", do)
+        return
+    finally:
+        scanner.close()
+    scan = "".join(scans[:1])
+    layout = f"{where}: it typed {printable(scan, 40)!r}"
+    yield first_of(
+        (not scans, WARN, f"{where}: opened; no code came in {wait_s:g} s",
+         "show it a code while doctor runs; if none comes: kind, baud, its manual"),
+        (bool(re.match(WRONG_LAYOUT, scan)), FAIL, layout,
+         "set the scanner to the US keyboard layout, with a code from its manual"),
+        (True, OK, f"{where}: read a code of {len(scan)} characters", ""),
+    )  # fmt: skip
+
+
+# -- the lock, and everything else at the other end of a connection
 
 DIAL_S = 20.0  # a name may take 5 s, and the dialer ends the rest
 SLOW_S = 2.0
@@ -18253,24 +18273,20 @@ CERTIFICATE_ADVICE: Mapping[tuple[int, ...], str] = {
 }
 
 
-def diagnose_connection(
-    where: str, dialer: Dialer, clock: Clock
-) -> Generator[Finding, None, bool]:
-    """Connect to a lock's cloud as the door does, step by step: name, TCP, TLS; then
-    the certificate.  No request is sent.  Returns whether there is a connection."""
+def diagnose_connection(dialer: Dialer, clock: Clock) -> Generator[Finding, None, bool]:
+    """Connect to a server as the door does, step by step: name, TCP, TLS; then the
+    certificate.  No request is sent.  Returns whether there is a connection."""
     attempt = dialer.dial()
     attempt.done.wait(DIAL_S)
     took_s = {step: s for step, s in attempt.took_s.items() if step != "trust"}
     parts = [f"{step} {s * 1000:.0f} ms" for step, s in took_s.items()]
     if attempt.socket is None:
         why, do = _why_no_connection(attempt, dialer.trusted)
-        yield Finding(FAIL, where, f"{dialer.host}: {', '.join([*parts, why])}", do)
+        yield Finding(FAIL, f"{dialer.host}: {', '.join([*parts, why])}", do)
         return False
-    if not dialer.is_tls:
-        parts.append("no TLS")
-    words = f"{dialer.host}: {', '.join(parts)}"
+    words = f"{dialer.host}: {', '.join(parts)}{', no TLS' * (not dialer.is_tls)}"
     slow = "each tap after a pause takes so long: is the WiFi weak?"
-    yield warn_if(slow * (max(took_s.values()) > SLOW_S), where, words)
+    yield finding(words, slow * (max(took_s.values()) > SLOW_S))
     if certificate := attempt.certificate:
         names = dict(pair for part in certificate["issuer"] for pair in part)
         issuer = names.get("organizationName") or names.get("commonName") or "nobody"
@@ -18278,7 +18294,7 @@ def diagnose_connection(
         until = datetime.strptime(certificate["notAfter"], form).replace(tzinfo=UTC)
         words = f"certificate by {printable(issuer, 60)}, valid until {until:%Y-%m-%d}"
         do = "the server's owner must renew it before then; a cloud does so by itself"
-        yield warn_if(do * (until - clock.now() < timedelta(days=21)), where, words)
+        yield finding(words, do * (until - clock.now() < timedelta(days=21)))
     return True
 
 
@@ -18318,25 +18334,23 @@ LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
 
 
 def diagnose_lock(
-    where: str, access: LockAccess, lock: Lock, control: LockControl, clock: Clock
+    access: LockAccess, lock: Lock, control: LockControl, clock: Clock
 ) -> Iterator[Finding]:
     """Connect to the lock and ask for its status: it is never moved."""
     if isinstance(lock, WebLock):
         for api in lock.apis:  # the question uses the connections made here
-            if not (yield from diagnose_connection(where, api.dialer, clock)):
+            if not (yield from diagnose_connection(api.dialer, clock)):
                 return
     budget = control.budget
     if budget.allowed and budget.confirmations_left() == 0:
         words = f"status not asked: {calls_in_words(budget.used, budget.allowed)}"
         do = "wait for the next month; a larger plan: calls_per_month"
-        yield Finding(WARN, where, words, do)
+        yield Finding(WARN, words, do)
     else:
-        yield _status_finding(where, access, control, clock)
+        yield _status_finding(access, control, clock)
 
 
-def _status_finding(
-    where: str, access: LockAccess, control: LockControl, clock: Clock
-) -> Finding:
+def _status_finding(access: LockAccess, control: LockControl, clock: Clock) -> Finding:
     began_at, is_relay = clock.monotonic(), access.kind == "relay"
     try:
         status = drive(control.status(began_at + 10.0), clock)
@@ -18344,19 +18358,16 @@ def _status_finding(
         health, do = next(row[1:] for row in LOCK_ADVICE if isinstance(error, row[0]))
         if isinstance(error, AuthError) and not clock.is_set():
             do = "set the clock first: some keys only work at the right time"
-        if is_relay:
-            do = _pin_advice(str(error))
-        return Finding(health, where, str(error), do)
+        return Finding(health, str(error), _pin_advice(str(error)) if is_relay else do)
     if is_relay:
         words = f"relay on GPIO {access.relay_gpio}: at rest, which is locked"
-        return Finding(OK, where, words)
+        return Finding(OK, words)
     took_ms = (clock.monotonic() - began_at) * 1000
     words = status_words(status, clock.now().timestamp())
     words += f"; it took {took_ms:.0f} ms"
     battery = 100 if status.battery_percent is None else status.battery_percent
     is_low = bool(status.battery_is_low) or battery < LOW_BATTERY_PERCENT
     return first_of(
-        where,
         (status.reachable is False, FAIL, words, NEAR_THE_LOCK),
         (status.state is LockState.UNKNOWN, FAIL, words, LOOK_AT_LOCK),
         (is_low, WARN, words, "new batteries"),
@@ -18364,188 +18375,172 @@ def _status_finding(
     )
 
 
-# -- authorities and scanners
-
-
 def diagnose_authority(authority: RemoteAuthority, clock: Clock) -> Iterator[Finding]:
     """Connect, and ask about nobody: nothing changes at the server."""
-    name = authority.name
-    if not (yield from diagnose_connection(name, authority.api.dialer, clock)):
-        return
-    try:
-        trouble = authority.probe()
-    except HttpError as error:
-        yield Finding(FAIL, name, str(error), "look at that server's log")
-        return
+    with contextlib.closing(authority):
+        if not (yield from diagnose_connection(authority.api.dialer, clock)):
+            return
+        try:
+            trouble = authority.probe()
+        except HttpError as error:
+            yield Finding(FAIL, str(error), "look at that server's log")
+            return
     do = "correct its base_url, user, password or api_key in the settings"
     words = trouble or "its address and the credentials are right"
-    yield Finding(FAIL if trouble else OK, name, words, do if trouble else "")
+    yield finding(words, do * bool(trouble), FAIL)
 
 
 # -- what takes part beside the door
 
 
-#: What to do about the answer of a service's server.
-STATUS_ADVICE: Mapping[str, str] = {
+#: What to do about a service's trouble; the first whose words are in it.
+ONLINE_ADVICE: Mapping[str, str] = {
     "telegram.token": "journalctl -u doorpi-online",  # which has its advice already
     "HTTP 401": "is its token right?",
     "HTTP 403": "is its token right, and may it do that?",
     "HTTP 404": "is its address right?",
+    "refused the connection": "compare user and password with the broker's",
+    "does not speak MQTT": "is mqtt.port right? mostly 8883 with TLS, 1883 without",
+    "": "journalctl -u doorpi-online",
 }
 
 
-def diagnose_online(
-    config: Config, files: NamedFiles, clock: Clock
-) -> Iterator[Finding]:
-    """Whether `doorpi online` runs, the state of its services, and whether their
-    servers can be reached.  No notice is sent."""
-    folder = Path(config.door.state_dir)
-    if is_running(folder / "online"):
-        with contextlib.closing(OnlineStore(folder / "online.db")) as own:
-            for name, state in own.states().items():
-                at = datetime.fromisoformat(state["since"]).astimezone()
-                trouble = state["trouble"]
-                words = f"{name}: {trouble or 'it works'}, since {at:%Y-%m-%d %H:%M}"
-                advice = (do for code, do in STATUS_ADVICE.items() if code in trouble)
-                do = next(advice, "journalctl -u doorpi-online") * bool(trouble)
-                yield warn_if(do, "online", words)
-    else:
-        tables = ", ".join(config.online)
-        words = f"it is not running, so these do not work: {tables}"
+def _online_finding(words: str, trouble: str, health: Health = WARN) -> Finding:
+    do = next(do for part, do in ONLINE_ADVICE.items() if part in trouble)
+    return finding(words, do * bool(trouble), health)
+
+
+def diagnose_online(config: Config, folder: Path) -> Iterator[Finding]:
+    """Whether `doorpi online` runs, and the state of its services."""
+    if not is_running(folder / "online"):
+        words = f"it is not running, so these do not work: {', '.join(config.online)}"
         do = "sudo systemctl start doorpi-online; then journalctl -u doorpi-online"
-        yield Finding(FAIL, "online", words, do)
-    for where, table in online_tables(config, files).items():
-        if isinstance(table, FileTrouble):
-            yield Finding(FAIL, where, str(table), "correct that file, or the settings")
-            continue
-        keys = dict(table.items())
-        if isinstance(table, MqttConfig):
-            yield from _published_findings(where, table, folder)
-            continue
-        url = keys["url"].text if "url" in keys else keys["base_url"]
-        with contextlib.closing(WebClient(url, clock)) as client:
-            yield from diagnose_connection(where, client.dialer, clock)
-        if isinstance(table, TelegramConfig):
-            yield _bot_finding(where, table, clock)
-        if isinstance(table, CobotConfig):
-            yield from _cobot_findings(where, table, folder, clock)
+        yield Finding(FAIL, words, do)
+        return
+    with contextlib.closing(OnlineStore(folder / "online.db")) as own:
+        for name, state in own.states().items():
+            at = datetime.fromisoformat(state["since"]).astimezone()
+            trouble = state["trouble"]
+            words = f"{name}: {trouble or 'it works'}, since {at:%Y-%m-%d %H:%M}"
+            yield _online_finding(words, trouble)
 
 
-def _published_findings(
-    where: str, table: MqttConfig, folder: Path
+def diagnose_table(
+    where: str, table: Table | FileTrouble, folder: Path, clock: Clock
 ) -> Iterator[Finding]:
-    """The published list in force."""
-    if not table.list_key:
+    """Whether a service's server can be reached and accepts us, and how old its list
+    is.  No notice is sent."""
+    if isinstance(table, FileTrouble):
+        yield Finding(FAIL, str(table), "correct that file, or the settings")
         return
-    with contextlib.closing(SyncedPeople(folder / "synced.db")) as synced:
-        mark, count = synced.mark_of(where), synced.count(where)
-        read_at = synced.read_at(where)
-    if not (mark and read_at):
-        do = f"doorpi publish; and may {table.user or table.door} read list/+ there?"
-        yield Finding(WARN, where, "no published list has arrived so far", do)
-        return
-    day = datetime.fromtimestamp(int(mark.split()[0])).astimezone()
-    cards = f"{counted(count, 'card')} on the published list of {day:%Y-%m-%d %H:%M}"
-    words = f"{cards}, confirmed on {read_at.astimezone():%Y-%m-%d %H:%M}"
-    yield Finding(OK, where, words)
+    keys, trusted = dict(table.items()), ""
+    url = keys["url"].text if "url" in keys else keys.get("base_url", "")
+    if isinstance(table, MqttConfig):
+        url = f"http{'s' * table.tls}://{table.host}:{table.port}"
+        trusted = table.trusted
+    with contextlib.closing(Dialer(url, trusted, clock)) as dialer:
+        is_reached = yield from diagnose_connection(dialer, clock)
+    with contextlib.closing(OnlineStore(folder / "online.db")) as own:
+        if is_reached and type(table) in GREETINGS:
+            try:
+                yield from GREETINGS[type(table)](table, own, clock)
+            except Unavailable as error:
+                yield _online_finding(str(error), str(error), FAIL)
+        yield from _list_findings(where, table, folder, own, clock)
 
 
-def _bot_finding(where: str, table: TelegramConfig, clock: Clock) -> Finding:
+def _greet_broker(
+    table: MqttConfig, own: OnlineStore, clock: Clock
+) -> Iterator[Finding]:
+    """Under another id: the broker ends a connection when its id comes again."""
+    link = MqttLink("doctor", table, Context(clock=clock))
+    link.has_will, link.client_id = False, f"doorpi-doctor-{os.urandom(4).hex()}"
+    try:
+        link._connect()
+    finally:
+        link._drop()
+    kb = link._max_packet / 1000
+    yield Finding(OK, f"the broker accepts us, and messages of up to {kb:,.0f} kB")
+
+
+def _greet_telegram(
+    table: TelegramConfig, own: OnlineStore, clock: Clock
+) -> Iterator[Finding]:
     with contextlib.closing(TelegramBot(table, clock)) as bot:
         try:
             name = printable(str(bot.call("getMe", dict).get("username")))
+            yield Finding(OK, f"the token is that of @{name}")
         except Unavailable as error:
             do = "compare the token with the one that @BotFather shows"
-            return Finding(FAIL, where, str(error), do * (error.status in (401, 404)))
-    return Finding(OK, where, f"the token is that of @{name}")
+            yield Finding(FAIL, str(error), do * (error.status in (401, 404)))
 
 
-def _cobot_findings(
-    where: str, table: CobotConfig, folder: Path, clock: Clock
+def _greet_cobot(
+    table: CobotConfig, own: OnlineStore, clock: Clock
 ) -> Iterator[Finding]:
-    """Whether the token has the scopes that the settings need; and the list."""
-    needed = ["checkin_tokens", "read_memberships", "read_user", "read_spaces"]
-    needed += ["read_time_passes"] * table.time_passes
-    needed += ["read_bookings"] * bool(table.resource)
-    needed += ["read_check_ins", "write_check_ins"] * (table.check_in != "off")
+    """Whether the token has the scopes that the settings need."""
+    needed = {"checkin_tokens", "read_memberships", "read_user", "read_spaces"}
+    needed |= {"read_time_passes"} if table.time_passes else set()
+    needed |= {"read_bookings"} if table.resource else set()
+    needed |= (
+        {"read_check_ins", "write_check_ins"} if table.check_in != "off" else set()
+    )
     token, www = table.token.text, table.site_url or "https://www.cobot.me"
-    with contextlib.ExitStack() as stack:
-        own = stack.enter_context(contextlib.closing(OnlineStore(folder / "online.db")))
-        api = CobotApi(table, clock, own if own.exists() else None)
-        site = WebClient(www, clock, {}, [token])
-        for each in (api, site):
-            stack.enter_context(contextlib.closing(each))
-        do = f"make one at https://{table.subdomain}.cobot.me/oauth2_clients"
+    api = CobotApi(table, clock, own if own.exists() else None)
+    site = WebClient(www, clock, {}, [token])
+    do = f"make one at https://{table.subdomain}.cobot.me/oauth2_clients"
+    with contextlib.closing(api), contextlib.closing(site):
         try:
             api.get("/health", dict, may_lack=True)
             api.identify()
-            yield Finding(OK, where, f"the token is of {table.subdomain}")
+            yield Finding(OK, f"the token is of {table.subdomain}")
             path = f"/api/access_tokens/{quote(token, safe='')}"
             said = site.json(dict, "GET", path).get("scope", [])
-            scopes = said.split() if isinstance(said, str) else said
-            missing = ", ".join(sorted(set(needed) - {*scopes}))
-            words = f"the token {f'lacks {missing}' if missing else 'has its scopes'}"
-            yield Finding(FAIL if missing else OK, where, words, do * bool(missing))
         except Unavailable as error:
-            do *= error.status in (401, 403)
-            yield Finding(FAIL, where, str(error), do)
-        yield from _list_findings(where, table.interval_s, folder, own, clock)
+            yield Finding(FAIL, str(error), do * (error.status in (401, 403)))
+            return
+    scopes = said.split() if isinstance(said, str) else said
+    missing = ", ".join(sorted(needed - {*scopes}))
+    words = f"the token {f'lacks {missing}' if missing else 'has its scopes'}"
+    yield finding(words, do * bool(missing), FAIL)
+
+
+GREETINGS: Mapping[type[Table], Callable[..., Iterator[Finding]]] = {
+    MqttConfig: _greet_broker,
+    TelegramConfig: _greet_telegram,
+    CobotConfig: _greet_cobot,
+}
 
 
 def _list_findings(
-    where: str, interval_s: float, folder: Path, own: OnlineStore, clock: Clock
+    where: str, table: Table, folder: Path, own: OnlineStore, clock: Clock
 ) -> Iterator[Finding]:
-    """The age of a list, doubts about it, and check-ins that were not made."""
-    with contextlib.closing(SyncedPeople(folder / "synced.db")) as synced:
-        count, read_at = len([*synced.cards(where)]), synced.read_at(where)
-    age_s = (clock.now() - read_at).total_seconds() if read_at else inf
-    ago = f"read {age_s / 60:.0f} min ago" if read_at else "never read"
-    do = "the reason is above; valid until trust_for_s ends" * (age_s > 3 * interval_s)
-    yield warn_if(do, where, f"{counted(count, 'card')}, {ago}")
-    for found in json.loads(own.recall(f"findings {where}") or "[]"):
-        yield warn_if("correct that in the settings, or at Cobot", where, found)
-    rows = map(json.loads, own.under("check-in ").values())
-    states = Counter(row["state"] for row in rows)
-    for state in ("refused", "missed", "gave-up"):
-        if states[state]:
-            words = f"{counted(states[state], 'check-in')} of this week: {state}"
-            yield Finding(WARN, where, words, "check those members in at Cobot")
-
-
-#: A scan that was typed with the keys of another layout: "https>--" in place of
-#: "https://", say.
-WRONG_LAYOUT = r"(?i)https?(?!://)\W|doorpi(?!:)\W"
-
-
-def diagnose_scanner(
-    config: ScannerConfig, scanner: SerialScanner | KeyboardScanner, wait_s: float = 5.0
-) -> Iterator[Finding]:
-    """Open it, and read what it is shown within ``wait_s``."""
-    subject, scans = "scanner", list[str]()
-    name = f"{config.name} at {config.device}"
-    ends_at = time.monotonic() + wait_s
-    try:
-        scanner.open()
-        while not scans and time.monotonic() < ends_at:
-            scans = scanner.read(0.2)
-    except OSError as error:
-        do = "plug it in; ls -l /dev/serial/by-id /dev/input/by-id"
-        if error.errno in (errno.EBUSY, errno.EAGAIN):
-            do = "stop the other program; a running DoorPi holds it as well"
-        yield Finding(FAIL, subject, f"{name}: {cause_of(error, SCANNER_TROUBLES)}", do)
+    """If people come with it: the age of the list, doubts about it, and check-ins that
+    were not made."""
+    keys = dict(table.items())
+    if not ("interval_s" in keys or keys.get("list_key")):
         return
-    finally:
-        scanner.close()
-    text = printable(scans[0], 40) if scans else ""
-    yield first_of(
-        subject,
-        (not scans, WARN, f"{name}: opened; no code came in {wait_s:g} s",
-         "show it a code while doctor runs; if none comes: kind, baud, its manual"),
-        (bool(re.match(WRONG_LAYOUT, text)), FAIL, f"{name}: it typed {text!r}",
-         "set the scanner to the US keyboard layout, with a code from its manual"),
-        (True, OK, f"{name}: read a code of {len(scans[0]) if scans else 0} characters",
-         ""),
-    )  # fmt: skip
+    with contextlib.closing(SyncedPeople(folder / "synced.db")) as synced:
+        count, read_at = synced.count(where), synced.read_at(where)
+    if read_at:
+        age_s = (clock.now() - read_at).total_seconds()
+        is_old = age_s > 3 * keys.get("interval_s", inf)  # MQTT brings it unasked
+        do = "the reason is above; valid until trust_for_s ends" * is_old
+        yield finding(f"{counted(count, 'card')}, read {age_s / 60:.0f} min ago", do)
+    else:
+        do = "the reason is above"
+        if isinstance(table, MqttConfig):
+            do = f"doorpi publish; may {table.user or table.door} read list/+ there?"
+        yield Finding(WARN, "no list has arrived so far", do)
+    if isinstance(table, CobotConfig):
+        for found in json.loads(own.recall(f"findings {where}") or "[]"):
+            yield Finding(WARN, found, "correct that in the settings, or at Cobot")
+        rows = map(json.loads, own.under("check-in ").values())
+        states = Counter(row["state"] for row in rows)
+        for state in ("refused", "missed", "gave-up"):
+            if states[state]:
+                words = f"{counted(states[state], 'check-in')} of this week: {state}"
+                yield Finding(WARN, words, "check those members in at Cobot")
 
 
 # -- the clock and the disk
@@ -18554,17 +18549,18 @@ def diagnose_scanner(
 def diagnose_clock(
     clock: Clock, config: Config, store: SqliteStore
 ) -> Iterator[Finding]:
-    """Whether it is set, who is refused if not, and its time zone."""
+    """Whether it is set, what does not work if not, and its time zone."""
     at, is_set = clock.now(), clock.is_set()
     has_dates = any(card.needs_clock for card in config.cards.values())
     has_dates |= bool(config.open_hours)
     events = Forgiving(store.events, lambda why, is_write: None)  # has its own line
-    with contextlib.closing(store), contextlib.suppress(StoreError):
-        trusted = trusts_clock(config, events, clock)
-        has_dates |= store.people.exists() and store.people.has_dated_cards()
+    trusted = trusts_clock(config, events, clock)
+    with contextlib.suppress(StoreError):
+        has_dates |= store.people.has_dated_cards()
     shows = f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()} (UTC{at:%z}), "
     shows += "synchronised" if is_set else "not synchronised"
     refused = f"{shows}: cards with dates or hours are refused"
+    refused += ", and the door keeps no open hours" * bool(config.open_hours)
     do = (
         "is there a network? timedatectl; systemctl status systemd-timesyncd"
         " doorpi-clock; by hand: sudo timedatectl set-ntp true"
@@ -18573,27 +18569,11 @@ def diagnose_clock(
     utc = f"{shows}; schedules are in local time, and this Pi is set to UTC"
     elsewhere = "if you are elsewhere: sudo timedatectl set-timezone Asia/Tokyo"
     yield first_of(
-        "clock",
         (has_dates and not trusted, FAIL, refused, do),
         (not is_set, WARN, shows, do),
         (in_utc and bool(config.schedules), WARN, utc, elsewhere),
         (True, OK, shows, ""),
     )
-    if config.open_hours:
-        yield from diagnose_hours(clock, config, store)
-
-
-def diagnose_hours(
-    clock: Clock, config: Config, store: SqliteStore
-) -> Iterator[Finding]:
-    """The open hours, and whether they keep the door unlocked now."""
-    with contextlib.closing(store):
-        enquiry = Enquiry(config, store)
-        when = Circumstances(clock.now())
-        if store.events.exists():
-            when = enquiry.when(Uid(""), clock.now(), clock)
-        words = open_sentence(config.open_hours, enquiry.events, when, is_now=True)
-    yield Finding(OK, "hours", words or f"open hours: {open_words(config.open_hours)}")
 
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -18606,12 +18586,9 @@ def forgets(folder: Path) -> tuple[str, str] | None:
 
     Source: proc_pid_mountinfo(5).
     """
-    kind = ""
+    kind, above = "", (folder, *folder.absolute().parents)
     with contextlib.suppress(OSError):
-        near = next(
-            each for each in (folder, *folder.absolute().parents) if each.exists()
-        )
-        device = near.stat().st_dev
+        device = next(each for each in above if each.exists()).stat().st_dev
         number = f"{os.major(device)}:{os.minor(device)}"
         for line in MOUNTS.read_text("utf-8", "surrogateescape").splitlines():
             if line.split(" ")[2] == number:
@@ -18631,7 +18608,7 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
     """Room for the log, the right to write it, and a disk that keeps it."""
     if not folder.exists():
         words = f"{folder} does not exist yet: the door creates it when it starts"
-        yield Finding(WARN, "disk", words, "sudo systemctl start doorpi")
+        yield Finding(WARN, words, "sudo systemctl start doorpi")
         return
     disk = os.statvfs(folder)
     free, size = (count * disk.f_frsize for count in (disk.f_bavail, disk.f_blocks))
@@ -18641,7 +18618,6 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
     admit = f"sudo chmod u+rwx {folder}; the folders above it: namei -l {folder}"
     words = f"{folder}: {free / 1e6:,.0f} MB free of {size / 1e6:,.0f} MB"
     yield first_of(
-        "disk",
         (bool(disk.f_flag & os.ST_RDONLY), FAIL, read_only, copy),
         (not has_access(folder, os.R_OK | os.W_OK | os.X_OK), FAIL, barred, admit),
         (free < 20e6, FAIL, words, MAKE_ROOM),
@@ -18649,9 +18625,8 @@ def diagnose_disk(folder: Path) -> Iterator[Finding]:
         (True, OK, words, ""),
     )
     if forgetful := forgets(folder):
-        words, do = forgetful
-        words += ": the list, a lockdown and the log are lost at the next reboot"
-        yield Finding(FAIL, "disk", words, do)
+        words = ": the list, a lockdown and the log are lost at the next reboot"
+        yield Finding(FAIL, forgetful[0] + words, forgetful[1])
 
 
 # -- the databases, the files and the copies
@@ -18667,28 +18642,26 @@ def diagnose_database(path: Path, version: int) -> Iterator[Finding]:
             f"is somebody missing in doorpi people? then copy it elsewhere; sudo rm"
             f" {path}*.broken-*; more than once: a new SD card"
         )
-        yield Finding(WARN, "database", words, do)
+        yield Finding(WARN, words, do)
     if not file_at(path) and not _wal(path).exists():
-        yield Finding(OK, "database", f"{path}: nothing is stored yet")
+        yield Finding(OK, f"{path}: nothing is stored yet")
         return
     try:
         with _checked(path) as db:
             (found,) = db.execute("PRAGMA user_version").fetchone()
-        words, do = f"{path}: intact, schema {found}", ""
-        if found > version:
-            words += ", of a newer version of DoorPi"
-            do = "install that version again"
-        yield warn_if(do, "database", words)
     except TROUBLES as error:
-        words = f"{path} cannot be read: {printable(str(error))}"
+        how = "is broken" if _is_broken(error) else "cannot be read"
         do = f"the disk: dmesg; its owner, and where a link leads: ls -l {path.parent}"
         if _is_broken(error):
-            words = f"{path} is broken: {printable(str(error))}"
             do = (
                 f"copy {path.parent} elsewhere; sudo systemctl restart doorpi: the door"
                 " sets it aside and makes a new one; a worn SD card does this"
             )
-        yield Finding(FAIL, "database", words, do)
+        yield Finding(FAIL, f"{path} {how}: {printable(str(error))}", do)
+    else:
+        words, is_newer = f"{path}: intact, schema {found}", found > version
+        words += ", of a newer version of DoorPi" * is_newer
+        yield finding(words, "install that version again" * is_newer)
 
 
 @contextlib.contextmanager
@@ -18731,10 +18704,9 @@ def diagnose_files(
     secret: Sequence[Path], needed: Sequence[Path], folder: Path
 ) -> Iterator[Finding]:
     """Whether the service has its files, and others cannot read secrets and names."""
-    name, is_well = our_name(), True
-    for words, do in (*unreadable(needed), *unwritable(folder)):
-        yield Finding(FAIL, "files", words, do)
-        is_well = False
+    name = our_name()
+    found = [Finding(FAIL, *each) for each in unreadable(needed)]
+    found += [Finding(FAIL, *each) for each in unwritable(folder)]
     # A link may lead to a file that everybody may read, and root would close that.
     stored = [path for path in sorted(folder.glob("*")) if not path.is_symlink()]
     for path in (*secret, folder, *stored):
@@ -18747,30 +18719,25 @@ def diagnose_files(
             health, can = (FAIL, "changed") if mode & 0o002 else (WARN, "read")
             chmod = f"sudo -u {name} chmod" if path in stored else "sudo chmod"
             do = f"{chmod} o-rwx {shell_word(str(path))}"
-            yield Finding(health, "files", f"{path} can be {can} by everybody", do)
-            is_well = False
-    if is_well:
-        paths = f"{', '.join(map(str, secret))} and {folder}"
-        words = f"{paths}: not readable by other users; {name} has access"
-        yield Finding(OK, "files", words)
+            found.append(Finding(health, f"{path} can be {can} by everybody", do))
+    paths = f"{', '.join(map(str, secret))} and {folder}"
+    words = f"{paths}: not readable by other users; {name} has access"
+    yield from found or [Finding(OK, words)]
 
 
 def diagnose_passes(store: SqliteStore, path: Path, at: datetime) -> Iterator[Finding]:
     """Whether the guest passes that have not ended can be verified."""
-    is_there = store.people.exists()
-    if not any(p.code.ends > at for p in (store.people.passes() if is_there else ())):
+    if not any(each.code.ends > at for each in store.people.passes()):
         return
     words, do = f"{path}: guest passes can be verified", ""
-    if not path.exists():
-        words = f"{path} is missing, so no guest pass made before now opens the door"
-        do = "copy the file back, or make the passes again; doorpi pass --list"
-    else:
-        try:
-            signing_key(path)
-        except (OSError, ValueError) as error:
-            words = f"{path} is damaged, so no guest pass opens the door: {error}"
-            do = "copy the file back; or delete it and make the passes again"
-    yield Finding(FAIL if do else OK, "passes", words, do)
+    try:
+        path.stat()  # a missing one would be made
+        signing_key(path)
+    except (OSError, ValueError) as error:
+        words = f"{path} is {'damaged' if path.exists() else 'missing'}"
+        words += f", so no guest pass made before now opens the door: {error}"
+        do = "copy the file back; or delete it and make the passes again"
+    yield finding(words, do, FAIL)
 
 
 BACK_UP = "sudo doorpi backup door.json, and keep that file off this Pi"
@@ -18793,66 +18760,54 @@ def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
         words, do = f"no copy could replace a lost list: {why}", make
     if cards.path.stat().st_size > cards.copied_up_to:
         words, do = f"{cards.path} is too large for a copy beside it", BACK_UP
-    yield warn_if(do, "backup", words)
+    yield finding(words, do)
 
 
 def diagnose_list(store: SqliteStore, backup_days: int = 0) -> Iterator[Finding]:
     """When the list in the database was last exported; and a lockdown, which looks like
     a broken door once it is forgotten."""
-    with contextlib.closing(store):
-        changed_at = store.people.changed_at() if store.people.exists() else None
-        kept = store.events.recall(NoteKey.BACKUP) if store.events.exists() else None
-        is_locked_down = store.people.locked_down()
-    if changed_at:
-        words, do = f"the list was changed on {changed_at.astimezone():%Y-%m-%d}", ""
-        if not kept:
-            words, do = f"{words}, and was never backed up", BACK_UP
-        else:
-            backup_at = datetime.fromisoformat(kept)
-            age_days, is_newer = (
-                (datetime.now(UTC) - backup_at).days,
-                backup_at < changed_at,
-            )
-            do = BACK_UP * (is_newer or 0 < backup_days <= age_days)
-            is_it = "after its last backup" if is_newer else "and backed up"
-            words += f", {is_it} on {backup_at.astimezone():%Y-%m-%d}"
-        yield warn_if(do, "backup", words)
+    changed_at, kept = store.people.changed_at(), store.events.recall(NoteKey.BACKUP)
+    if changed_at and not kept:
+        words = f"the list was changed on {changed_at.astimezone():%Y-%m-%d}"
+        yield Finding(WARN, f"{words}, and was never backed up", BACK_UP)
+    elif changed_at and kept:
+        backup_at = datetime.fromisoformat(kept)
+        is_newer = backup_at < changed_at
+        is_old = 0 < backup_days <= (datetime.now(UTC) - backup_at).days
+        words = f"the list was changed on {changed_at.astimezone():%Y-%m-%d}"
+        words += ", after its last backup" if is_newer else ", and backed up"
+        words += f" on {backup_at.astimezone():%Y-%m-%d}"
+        yield finding(words, BACK_UP * (is_newer or is_old))
     elif broken := sorted(store.people.path.parent.glob("cards.db.broken-*")):
         words = f"the database's list was lost; what was left of it: {broken[-1]}"
-        do = "import your own copy: sudo doorpi import list.toml"
-        yield Finding(FAIL, "backup", words, do)
+        yield Finding(FAIL, words, "import your own copy: sudo doorpi import list.toml")
     else:
         words = "everybody is in doorpi.toml: keep a copy of it elsewhere"
-        yield Finding(OK, "backup", words)
-    if is_locked_down:
-        do = "sudo doorpi lockdown off"
-        yield Finding(WARN, "lockdown", LOCKED_DOWN_WORDS, do)
+        yield Finding(OK, words)
+    if store.people.locked_down():
+        yield Finding(WARN, LOCKED_DOWN_WORDS, "sudo doorpi lockdown off")
 
 
 def diagnose_keys(proof: ProofConfig, store: SqliteStore) -> Iterator[Finding]:
     """Whether the keys of secure cards are those of this list and are on paper, and
     which cards are not finished."""
-    with contextlib.closing(store):
-        for name in KEY_FILES:
-            key, known = getattr(proof, name), store.people.fingerprint_of(name)
-            mine = key.text and fingerprint(key)
-            paper = store.people.fingerprint_of(ON_PAPER.format(name))
-            if not mine:
-                words = "not here; it is needed only to issue and wipe cards"
-                yield Finding(OK, "keys", f"{name}: {words}")
-            elif known not in ("", mine):
-                words = f"{name}: not the key of this list: it is {mine}, not {known}"
-                do = "put the right file back, or sudo doorpi keys restore"
-                yield Finding(FAIL, "keys", words, do)
-            else:
-                do = "sudo doorpi keys backup" * (paper != mine)
-                words = ", not written down yet" if do else ", and is on paper"
-                words = f"{name}: the key of this list ({mine}){words}"
-                yield warn_if(do, "keys", words)
-        unfinished = store.events.noted(NoteKey.ISSUING)
-    for uid, since in unfinished.items():
+    for name in KEY_FILES:
+        key, known = getattr(proof, name), store.people.fingerprint_of(name)
+        mine = fingerprint(key) if key.text else ""
+        paper = store.people.fingerprint_of(ON_PAPER.format(name))
+        none = f"{name}: not here; it is needed only to issue and wipe cards"
+        other = f"{name}: not the key of this list: it is {mine}, not {known}"
+        words = f"{name}: the key of this list ({mine})"
+        yield first_of(
+            (not mine, OK, none, ""),
+            (known not in ("", mine), FAIL, other,
+             "put the right file back, or sudo doorpi keys restore"),
+            (paper == mine, OK, f"{words}, and is on paper", ""),
+            (True, WARN, f"{words}, not written down yet", "sudo doorpi keys backup"),
+        )  # fmt: skip
+    for uid, since in store.events.noted(NoteKey.ISSUING).items():
         words = f"{format_uid(Uid(uid))} was taken away, half written, on {since[:10]}"
-        yield Finding(WARN, "keys", words, "issue or wipe it again")
+        yield Finding(WARN, words, "issue or wipe it again")
 
 
 def checked_keys(
@@ -18861,13 +18816,12 @@ def checked_keys(
     """Compare the keys with the fingerprints in the list, and store missing ones.  With
     ``are_new`` all are replaced, unless a secure card is listed."""
     listed = any(card.proof for card in config.cards.values())
-    if are_new and not (listed or store.people.has_secure_cards()):
-        for name in KEY_FILES:
-            store.people.keep_fingerprint(name, "")
+    is_free = are_new and not (listed or store.people.has_secure_cards())
     for name in KEY_FILES:
         key = getattr(config.proof, name)
-        if key.text and not store.people.fingerprint_of(name):
-            store.people.keep_fingerprint(name, fingerprint(key))
+        if is_free or (key.text and not store.people.fingerprint_of(name)):
+            mine = fingerprint(key) if key.text else ""
+            store.people.keep_fingerprint(name, mine)
     return [*diagnose_keys(config.proof, store)]
 
 
@@ -18877,9 +18831,7 @@ PROVEN = r"proven in (\d+) ms"  # as Passage notes it
 def diagnose_proofs(config: Config, store: SqliteStore) -> Iterator[Finding]:
     """If there are secure cards: whether they can be asked for proofs, the times of the
     last proofs, wrong ones, and the cards that can still be copied."""
-    with contextlib.closing(store):
-        secure, plain = _secure_and_plain(config, store.people)
-        events = store.events.latest(2000) if store.events.exists() else []
+    secure, plain = _secure_and_plain(config, store.people)
     if not secure:
         return
     number, lacks = counted(secure, "secure card"), ""
@@ -18889,26 +18841,23 @@ def diagnose_proofs(config: Config, store: SqliteStore) -> Iterator[Finding]:
         lacks = library_trouble(error)
     if not config.proof.door_key:
         lacks = "there is no [proof] door_key"
-    words = (
-        f"{number} cannot be asked: {lacks}" if lacks else f"{number}; library: here"
-    )
+    words = f"cannot be asked: {lacks}" if lacks else "can be asked for proofs"
     do = "sudo doorpi keys restore, or keys new, and [proof] door_key" * bool(lacks)
-    yield Finding(FAIL if lacks else OK, "proof", words, do)
+    yield finding(f"{number} {words}", do, FAIL)
+    events = store.events.latest(2000)
     took = [int(m[1]) for e in events if (m := re.search(PROVEN, e.note))][-20:]
     if took:
         words = f"the last {counted(len(took), 'proof')}: {min(took)} to {max(took)} ms"
-        yield Finding(OK, "proof", words)
+        yield Finding(OK, words)
     if wrong := [each for each in events if each.reason is Reason.WRONG_PROOF]:
         last = f"{holder_words(wrong[-1])}, {wrong[-1].at.astimezone():%Y-%m-%d %H:%M}"
         words = f"{counted(len(wrong), 'wrong proof')} in the log, the last one: {last}"
         do = "a copy of the card, or a card with other keys: ask its holder"
-        yield Finding(WARN, "proof", words, do)
+        yield Finding(WARN, words, do)
     if plain:
         words = f"{counted(len(plain), 'card')} can be copied: {_names(plain)}"
-        do = "sudo doorpi issue NAME --replace UID" * (
-            config.proof.uid_only == "accept"
-        )
-        yield warn_if(do, "proof", words)
+        is_open = config.proof.uid_only == "accept"
+        yield finding(words, "sudo doorpi issue NAME --replace UID" * is_open)
 
 
 def _secure_and_plain(config: Config, people: SqlitePeople) -> tuple[int, list[str]]:
@@ -18923,15 +18872,15 @@ def _secure_and_plain(config: Config, people: SqlitePeople) -> tuple[int, list[s
     return secure, plain
 
 
-def survived(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+def survived(findings: Iterator[Finding]) -> Iterator[Finding]:
     """The ``findings``, and one more if an error ends them: others are to follow."""
     try:
         yield from findings
     except StoreError as error:
-        yield Finding(WARN, subject, f"not known: {error}", "see database")
+        yield Finding(WARN, f"not known: {error}", "see database")
     except Exception as error:
         words = f"doctor itself failed: {type(error).__name__}: {printable(str(error))}"
-        yield Finding(FAIL, subject, words, "please report this line")
+        yield Finding(FAIL, words, "please report this line")
 
 
 ################################################################################
@@ -19605,16 +19554,16 @@ def cmd_doctor(args: argparse.Namespace) -> int:
     worst, path = EX_OK, find_config(args.config, os.environ)
     log.disabled = True  # the findings say it
     try:
-        for finding in _findings(path):
+        for subject, (health, words, do) in _findings(path):
             if args.json:
-                say(json.dumps(finding._asdict()))
+                keys = {"health": health, "subject": subject, "words": words, "do": do}
+                say(json.dumps(keys))
             else:
-                words, do = printable(finding.words, 1000), printable(finding.do, 1000)
-                say(f"{finding.health:<4}  {finding.subject:<8}  {words}")
+                say(f"{health:<4}  {subject:<8}  {printable(words, 1000)}")
                 if do:
-                    say(f"{'':14}  -> {do}")
+                    say(f"{'':14}  -> {printable(do, 1000)}")
             sys.stdout.flush()
-            worst = EX_FAILED if finding.health is FAIL else worst
+            worst = EX_FAILED if health is FAIL else worst
     finally:
         log.disabled = False
     return worst
@@ -19628,36 +19577,40 @@ def _other_doors(path: Path) -> Iterator[Finding]:
             runs = is_running(Path(f"{STATE_IN_VAR}-{name}"))
             do = f"sudo systemctl enable --now doorpi@{name}" * (not runs)
             words = f"doorpi@{name} {'is running' if runs else 'is not running'}"
-            yield warn_if(do, "doors", words)
+            yield finding(words, do)
 
 
-def _findings(path: Path) -> Iterator[Finding]:
-    """About the file; and then about all that its settings name, or the last good
-    settings where it cannot be used."""
+def _findings(path: Path) -> Iterator[tuple[str, Finding]]:
+    """The subject and the finding: about the file; and then about all that its settings
+    name, or the last good settings where it cannot be used."""
     config: Config | None = None
     try:
         config = read_config(path, os.environ)
-        yield Finding(OK, "settings", f"{path}: no problems")
+        yield "settings", Finding(OK, f"{path}: no problems")
     except ConfigError as error:
         problems, good = error.problems, last_good(path, os.environ)
         for problem in problems:
             words = problem.partition("\n")[0]
-            yield Finding(FAIL, "settings", words, "doorpi check")
+            yield "settings", Finding(FAIL, words, "doorpi check")
         if good:
             words = f"the door uses its last good settings, of {good.date}"
-            yield Finding(WARN, "settings", words, f"correct {path}")
+            yield "settings", Finding(WARN, words, f"correct {path}")
             with contextlib.suppress(ConfigError):
                 config = good.config(path, os.environ, DOOR_TABLES)
     if config is not None:
         become_owner(Path(config.door.state_dir))
-        for subject, findings in _subjects(path, config):
-            yield from survived(subject, findings)
+        with contextlib.closing(make_store(config)) as store:
+            rows = _subjects(path, config, store), _far_subjects(path, config, store)
+            for subject, findings in chain(*rows):
+                yield from ((subject, each) for each in survived(findings))
 
 
-def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Finding]]]:
+def _subjects(
+    path: Path, config: Config, store: SqliteStore
+) -> Iterator[tuple[str, Iterator[Finding]]]:
     """Everything that is examined, a row each, when its turn comes."""
     clock, folder = SystemClock(), Path(config.door.state_dir)
-    store, runs = make_store(config), is_running(folder)
+    runs = is_running(folder)
     named = [*named_files(config, path, os.environ)]
     named += named_files(config, path, os.environ, online=True)
     needed = [path, *(file for key, file in named if key != ISSUER_KEY)]
@@ -19665,12 +19618,12 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     if cards := ", ".join(config.examples):
         words = f"{cards}: still the example value, and opens nothing"
         do = "give it the UID of a card of yours, or remove it"
-        yield "settings", iter([Finding(WARN, "settings", words, do)])
+        yield "settings", iter([Finding(WARN, words, do)])
     yield "reader", diagnose_readers(config, runs)
-    lights = (diagnose_lights(leds, runs, n) for n, leds in lights_of(config).items())
-    yield "lights", chain(*lights, diagnose_doorway(config, runs, clock))
+    for subject, where, findings in part_tests(config, clock):
+        yield subject, iter([in_use(where)]) if runs else findings
     yield "clock", diagnose_clock(clock, config, store)
-    yield "disk", chain(diagnose_disk(folder), _other_doors(path))
+    yield "disk", diagnose_disk(folder)
     for file in (store.events, store.people):
         yield "database", diagnose_database(file.path, len(file.schema))
     yield "files", diagnose_files([*dict.fromkeys([path, *held])], needed, folder)
@@ -19681,39 +19634,43 @@ def _subjects(path: Path, config: Config) -> Iterator[tuple[str, Iterator[Findin
     if config.proof.door_key:
         yield "keys", diagnose_keys(config.proof, store)
     yield "door", diagnose_door(folder)
+    yield "doors", _other_doors(path)
+
+
+def _far_subjects(
+    path: Path, config: Config, store: SqliteStore
+) -> Iterator[tuple[str, Iterator[Finding]]]:
+    """The rest: what answers through a connection, and a relay."""
+    clock, folder = SystemClock(), Path(config.door.state_dir)
+    runs = is_running(folder)
     for where, access in locks_of(config).items():
-        yield where, _lock_findings(where, access, config, clock, runs)
-    for each in config.scanners:
-        scanner = SCANNERS[each.kind](each)
-        words = f"{each.name} at {each.device}"
-        found = iter([_in_use("scanner", words)]) if runs else None
-        yield "scanner", found or diagnose_scanner(each, scanner)
+        if access.kind == "relay" and runs:
+            yield where, iter([in_use(f"relay on GPIO {access.relay_gpio}")])
+        else:
+            yield where, _lock_findings(where, access, config, clock, store)
     for authority in make_authorities(config, clock):
-        with contextlib.closing(authority):
-            yield authority.name, diagnose_authority(authority, clock)
+        yield authority.name, diagnose_authority(authority, clock)
     if config.online:
-        files = NamedFiles(path, os.environ, ONLINE)
-        yield "online", diagnose_online(config, files, clock)
+        yield "online", diagnose_online(config, folder)
+    files = NamedFiles(path, os.environ, ONLINE)
+    for where, table in online_tables(config, files).items():
+        yield where, diagnose_table(where, table, folder, clock)
 
 
 def _lock_findings(
-    where: str, access: LockAccess, config: Config, clock: Clock, runs: bool
+    where: str, access: LockAccess, config: Config, clock: Clock, store: SqliteStore
 ) -> Iterator[Finding]:
-    """About one of the locks; a pin of the running door is left alone."""
     if examples := [key for key in _examples(config) if key.startswith(f"{where}.")]:
         words = f"{', '.join(examples)}: still the example value"
         do = "enter your lock's own in the settings; then sudo doorpi check"
-        yield Finding(FAIL, where, words, do)
+        yield Finding(FAIL, words, do)
         return
-    if access.kind == "relay" and runs:
-        yield _in_use(where, f"relay on GPIO {access.relay_gpio}")
-        return
-    lock, store = make_lock(where, access, config, clock), make_store(config)
+    lock = make_lock(where, access, config, clock)
     events = Forgiving(store.events, _warn_of_store)
     control = LockControl(lock, access, events, clock, name=where)
-    with contextlib.closing(store), contextlib.closing(lock):
+    with contextlib.closing(lock):
         try:
-            yield from diagnose_lock(where, access, lock, control, clock)
+            yield from diagnose_lock(access, lock, control, clock)
         finally:
             if (notes := control.new_notes()) != NO_NOTES:
                 events.keep(notes)

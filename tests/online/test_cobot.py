@@ -787,7 +787,7 @@ def test_settings_that_cannot_be_meant_are_refused(desk, table, words):
 def diagnosed(space: CobotBench) -> str:
     """The findings that are not all right, a line each."""
     table = space.config.online["cobot"]
-    found = doorpi._cobot_findings("cobot", table, space.folder, space.clock)
+    found = doorpi.diagnose_table("cobot", table, space.folder, space.clock)
     return "\n".join(f"{f.health}: {f.words}" for f in found if f.health != "ok")
 
 
@@ -805,7 +805,7 @@ WRONG = {
     "the token": (lambda s: setattr(s.server, "token", "other"), "fail: .*401"),
     "another space": (lambda s: s.server.space.update(subdomain="x"), "fail: .*not an administrator of my-space"),
     "scopes": (lambda s: setattr(s.server, "scopes", ("read_user", "read_spaces")), "fail: the token lacks checkin_tokens, read_check_ins, read_memberships, read_time_passes, write_check_ins"),
-    "no answer": (lambda s: s.server.go_offline(), "fail: cannot reach 127.0.0.1"),
+    "no answer": (lambda s: s.server.go_offline(), "fail: 127.0.0.1: .*refused"),
     "an old list": (lambda s: s.clock.advance(HOUR), "warn: 1 card, read 60 min ago"),
     "tokens of another form": (lambda s: s.server.tokens.update({"0815": "m1"}), "warn: 1 check-in token .*0815"),
     "a missed check-in": (lambda s: s.notes.keep("check-in 2026-11-17 m1", json.dumps({"state": "missed"})), "warn: 1 check-in .*missed"),

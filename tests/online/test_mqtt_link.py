@@ -32,6 +32,7 @@ from tests.helpers.broker import (
     Peer,
     Proxy,
     QuickLink,
+    free_port,
     running,
     with_access,
 )
@@ -209,6 +210,31 @@ def test_what_is_too_large_for_the_broker_does_not_end_the_link(tmp_path, links)
         assert "large" in linked.state
 
 
+def examined(linked: Linked, folder: Path, **changes: Any) -> list[doorpi.Finding]:
+    table = linked.table._replace(**changes)
+    return [*doorpi.diagnose_table("mqtt", table, folder, linked.clock)]
+
+
+def test_doctor_tries_the_broker_beside_the_service(guarded, links, tmp_path):
+    linked = links(guarded.port, Echo, password=Secret(PASSWORD))
+    linked.until("")
+    other = Pretender(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    *_, right = examined(linked, tmp_path)
+    *_, wrong = examined(linked, tmp_path, password=Secret("wrong"))
+    *_, strange = examined(linked, tmp_path, port=other.port)
+    (away,) = examined(linked, tmp_path, port=free_port())
+
+    assert [right.health, wrong.health, strange.health, away.health] == [
+        "ok", "fail", "fail", "fail",
+    ]  # fmt: skip
+    assert "mqtt.user" in wrong.words
+    assert "8883" in strange.do
+    assert linked.state == ""
+    assert guarded.log.count("as doorpi-main-front ") == 1  # of the service alone
+    other.close()
+
+
 # -- TLS
 
 
@@ -242,6 +268,8 @@ def test_tls_with_a_clients_certificate(secure, links, tmp_path):
     echo_of(linked).out += [(f"{DOOR}/event", "x" * 40_000)]
     wait_for(lambda: echo_of(linked).answers == [MQTT_NO_READERS])
     assert "u'front'" in broker.log
+    reached, certificate, accepted = examined(linked, tmp_path)
+    assert {reached.health, certificate.health, accepted.health} == {"ok"}
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho

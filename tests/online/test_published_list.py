@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import zlib
@@ -346,13 +345,16 @@ def test_an_entry_of_a_newer_version_admits_nobody(taker):
 
 
 def test_doctor_says_which_list_is_in_force(taker, context, tmp_path):
-    found = functools.partial(
-        doorpi._published_findings, "mqtt", taker.link.table, tmp_path
-    )
-    assert [(f.health, bool(f.do)) for f in found()] == [(doorpi.Health.WARN, True)]
+    def found() -> doorpi.Finding:
+        (finding,) = doorpi._list_findings(
+            "mqtt", taker.link.table, tmp_path, context.store, context.clock
+        )
+        return finding
+
+    assert (found().health, bool(found().do)) == (doorpi.Health.WARN, True)
 
     taker.hear(parts(TEN))
-    ((health, _, words, _),) = found()
+    health, words, _ = found()
     assert (health, "10 cards" in words) == (doorpi.Health.OK, True)
 
 

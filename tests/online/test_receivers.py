@@ -24,7 +24,9 @@ from doorpi import (
     TelegramConfig,
     Unavailable,
     diagnose_online,
+    diagnose_table,
     notify_service,
+    online_tables,
     parse_config,
     read_config,
     telegram_services,
@@ -239,13 +241,15 @@ def test_doctor_tries_the_token_and_sends_nobody_a_notice(
     missing = '[[notify]]\nurl = { file = "none" }\nevents = ["fault"]\n'
     text = settings('["fault"]').replace("https://x.example", hook.url)
     path.write_text(f"{text}\n{missing}{chat}")
-    files = NamedFiles(path, {}, ONLINE)
+    config, files = read_config(path, {}, ()), NamedFiles(path, {}, ONLINE)
 
-    found = list(diagnose_online(read_config(path, {}, ()), files, SystemClock()))
+    about = {}
+    for where, table in online_tables(config, files).items():
+        *_, about[where] = diagnose_table(where, table, tmp_path, SystemClock())
 
-    assert [each.health for each in found if each.subject == "online"] == [Health.FAIL]
-    assert "systemctl start doorpi-online" in found[0].do
-    about = {each.subject: each for each in found}
+    (found,) = diagnose_online(config, tmp_path)
+    assert found.health is Health.FAIL
+    assert "systemctl start doorpi-online" in found.do
     assert (about["telegram"].health, words in about["telegram"].words) == (
         health,
         True,

@@ -240,18 +240,19 @@ def test_doctor_says_what_the_pins_say(monkeypatch, closed, found):
     doorway = doorpi.DoorwayConfig(contact_gpio=CONTACT, exit_button_gpio=BUTTON)
 
     config = replace(config_of(), doorway=doorway)
-    findings = [*doorpi.diagnose_doorway(config, False, FakeClock())]
+    _, *tests = doorpi.part_tests(config, FakeClock())
 
+    assert [subject for subject, _, _ in tests] == ["contact", "button"]
+    findings = [finding for _, _, found in tests for finding in found]
     assert [(f.health, f.words.split()[-1]) for f in findings] == found
-    running = [*doorpi.diagnose_doorway(config, True, FakeClock())]
-    assert [f.subject for f in running] == ["contact", "button"]
 
 
 def test_doctor_plays_two_tones(pins):
     doorway = doorpi.DoorwayConfig(buzzer_gpio=BUZZER)
     config = replace(config_of(), doorway=doorway)
 
-    (finding,) = doorpi.diagnose_doorway(config, False, FakeClock())
+    _, (_, _, findings) = doorpi.part_tests(config, FakeClock())
 
+    (finding,) = findings
     assert finding.health == "ok"
     assert not pins.pin(BUZZER).state

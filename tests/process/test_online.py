@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import doorpi
-from doorpi import Health, OnlineStore, Result, SqliteStore, SystemClock, only_door
+from doorpi import Health, OnlineStore, Result, SqliteStore, only_door
 from tests.helpers.processes import OnlineProcess, doorpi_says, sockets_of, wait_for
 from tests.helpers.stores import INTENT, record
 from tests.helpers.values import replace
@@ -197,11 +197,10 @@ def test_server_in_trouble_is_reported_and_hurts_no_other(tmp_path, server, stor
         online.until(
             lambda: "notify wrong: 127.0.0.1: HTTP 401" in online.status, "401"
         )
-        files = doorpi.NamedFiles(config, {}, doorpi.ONLINE)
         settings = doorpi.read_config(config, {}, ())
-        found = [*doorpi.diagnose_online(settings, files, SystemClock())]
+        found = [*doorpi.diagnose_online(settings, tmp_path / "state")]
 
-    states = [(each.health, each.words) for each in found if each.subject == "online"]
+    states = [(each.health, each.words) for each in found]
     assert "is its token right?" in [each.do for each in found]
     wrong, good = sorted(states, key=lambda each: "good" in each[1])
     assert wrong[0] is Health.WARN

@@ -248,7 +248,7 @@ def test_what_doctor_says_of_the_servers(servers):
             Asking(kind, servers[kind], servers[kind].clock, **given)
         ) as asking:
             *_, last = doorpi.diagnose_authority(asking.authority, asking.clock)
-        said += f"{last.health:<5} {last.subject:<9} {last.words}\n"
+        said += f"{last.health:<5} {given['name']:<9} {last.words}\n"
         said += f"{'':16}-> {last.do}\n" if last.do else ""
 
     assert said == shown

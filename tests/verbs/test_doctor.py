@@ -30,7 +30,6 @@ from doorpi import (
     Event,
     Finding,
     Health,
-    LedsConfig,
     LockAccess,
     Notes,
     Reason,
@@ -43,6 +42,7 @@ from tests.helpers.world import (
     JST,
     KEN,
     NOON,
+    FakeClock,
     FakeStore,
     card_of,
     config_of,
@@ -95,13 +95,13 @@ def pins(monkeypatch, tmp_path):
     return factory
 
 
-def lights(runs=False) -> list[Finding]:
-    return list(doorpi.diagnose_lights(LedsConfig(), runs))
+def lights() -> list[Finding]:
+    ((_, _, findings),) = doorpi.part_tests(config_of(), FakeClock())
+    return [*findings]
 
 
 TRIED = Finding(
     OK,
-    "lights",
     f"{PINS}: do you see green, red, both?",
     "if not: long leg to the pin, 330 ohm to ground; [leds] active_high",
 )
@@ -129,24 +129,12 @@ def test_diagnose_lights_leaves_them_dark_when_interrupted(pins, monkeypatch):
     assert pins.history
 
 
-def test_diagnose_lights_leaves_a_running_door_alone(pins):
-    assert lights(runs=True) == [
-        Finding(
-            WARN,
-            "lights",
-            f"{PINS}: in use by the running door, so not tested",
-            "to test it, stop the door first: sudo systemctl stop doorpi",
-        )
-    ]
-    assert pins.pins == {}
-
-
 @pytest.mark.parametrize(
     ("trouble", "words", "do"),
     [
-        (no_library, f"{PINS}: Unable to load any default pin factory!; the door works without lights", ON_A_PI),
-        (misspelt_library, f"{PINS}: Unable to find pin factory 'lgpioo'; the door works without lights", ON_A_PI),
-        (busy_pin, f"{PINS}: 'GPIO busy'\\n; the door works without lights", SEE_PINS),
+        (no_library, f"{PINS}: Unable to load any default pin factory!", ON_A_PI),
+        (misspelt_library, f"{PINS}: Unable to find pin factory 'lgpioo'", ON_A_PI),
+        (busy_pin, f"{PINS}: 'GPIO busy'\\n", SEE_PINS),
     ],
     ids=["no-library", "misspelt", "busy"],
 )  # fmt: skip
@@ -156,7 +144,7 @@ def test_diagnose_lights_says_what_to_do_without_them(
     Device.pin_factory = None
     trouble(monkeypatch)
 
-    assert lights() == [Finding(WARN, "lights", words, do)]
+    assert lights() == [Finding(WARN, words, do)]
 
 
 def relay(clock) -> list[tuple[Health, str]]:
@@ -164,7 +152,7 @@ def relay(clock) -> list[tuple[Health, str]]:
     lock = doorpi.Relay(access, clock)
     with contextlib.closing(lock):
         control = doorpi.LockControl(lock, access, FakeStore(), clock)
-        return judged(doorpi.diagnose_lock("lock", access, lock, control, clock))
+        return judged(doorpi.diagnose_lock(access, lock, control, clock))
 
 
 def test_diagnose_lock_never_switches_a_relay(pins, clock):
@@ -342,7 +330,7 @@ def test_diagnose_database_changes_no_file(state, is_open):
 
     for (finding,), store in ((log, state.events), (cards, state.people)):
         words = f"{store.path}: intact, schema {len(store.schema)}"
-        assert finding == Finding(OK, "database", words)
+        assert finding == Finding(OK, words)
     assert set(state.events.path.parent.iterdir()) == names
     assert content(state.events.path.parent) == before
 
@@ -368,7 +356,7 @@ def test_diagnose_database_makes_no_file(tmp_path):
     path = tmp_path / "none" / "doorpi.db"
 
     words = f"{path}: nothing is stored yet"
-    assert database(path) == [Finding(OK, "database", words)]
+    assert database(path) == [Finding(OK, words)]
     assert not path.parent.exists()
 
 
@@ -488,7 +476,7 @@ def test_diagnose_files_accepts_files_of_the_owner_alone(own_files):
     settings, folder, _ = own_files
 
     words = f"{settings} and {folder}: not readable by other users; {ME} has access"
-    assert files(settings, folder) == [Finding(OK, "files", words)]
+    assert files(settings, folder) == [Finding(OK, words)]
 
 
 @pytest.mark.parametrize(
@@ -509,7 +497,7 @@ def test_diagnose_files_names_files_open_to_everybody(
 
     chmod = "sudo chmod" if path == settings else f"sudo -u {ME} chmod"
     words, do = f"{path} can be {can} by everybody", f"{chmod} o-rwx {path}"
-    assert found == [Finding(health, "files", words, do)]
+    assert found == [Finding(health, words, do)]
 
 
 def test_diagnose_files_gives_no_advice_that_is_a_trap(own_files):
@@ -553,11 +541,11 @@ def test_diagnose_files_fails_where_the_service_has_no_access(powerless):
 
     assert found == [
         Finding(
-            FAIL, "files", f"the service (user {me}) cannot read {settings}",
+            FAIL, f"the service (user {me}) cannot read {settings}",
             f"sudo chgrp {me} {settings}; sudo chmod g+r {settings}",
         ),
         Finding(
-            FAIL, "files", f"the service (user {me}) cannot write {log}",
+            FAIL, f"the service (user {me}) cannot write {log}",
             f"sudo chown -hR {me}: {folder}; sudo -u {me} chmod -R u+rwX {folder}",
         ),
     ]  # fmt: skip
@@ -601,7 +589,7 @@ def test_diagnose_list_compares_change_and_backup(
     do = "" if health is OK else doorpi.BACK_UP
     days = [at and f"{at.astimezone():%Y-%m-%d}" for at in (changed, backup)]
     words = words.format(changed=days[0], backup=days[1])
-    assert finding == Finding(health, "backup", words, do)
+    assert finding == Finding(health, words, do)
 
 
 def test_diagnose_list_fails_where_the_list_was_lost(state):
@@ -647,7 +635,7 @@ def test_diagnose_copy_warns_of_a_useless_copy(state, harm, words):
     (finding,) = doorpi.diagnose_copy(state.people)
 
     do = f"sudo rm -f {copy}; sudo systemctl restart doorpi: it makes a new one"
-    assert finding == Finding(WARN, "backup", words.format(copy=copy), do)
+    assert finding == Finding(WARN, words.format(copy=copy), do)
 
 
 def test_diagnose_copy_accepts_a_good_one_and_no_list(state):
@@ -665,13 +653,13 @@ def test_diagnose_copy_warns_of_a_list_too_large(state, monkeypatch):
     (finding,) = doorpi.diagnose_copy(state.people)
 
     words = f"{state.people.path} is too large for a copy beside it"
-    assert finding == Finding(WARN, "backup", words, doorpi.BACK_UP)
+    assert finding == Finding(WARN, words, doorpi.BACK_UP)
 
 
 def test_diagnose_list_does_not_know_an_unreadable_one(state):
     overwritten(state.people.path)
 
-    (finding,) = doorpi.survived("backup", doorpi.diagnose_list(state))
+    (finding,) = doorpi.survived(doorpi.diagnose_list(state))
 
     assert finding.health is WARN
     assert finding.words.startswith(f"not known: {state.people.path}: ")
@@ -785,7 +773,7 @@ def test_doctor_does_not_use_the_examples_values(tmp_path, capsys, pins, monkeyp
     example = Path(doorpi.__file__).with_name("doorpi.toml")
     path = tmp_path / "doorpi.toml"
     shutil.copy(example, path)
-    monkeypatch.setattr(doorpi, "diagnose_reader", lambda *_: iter(()))
+    monkeypatch.setattr(doorpi, "diagnose_readers", lambda *_: iter(()))
 
     code = main(["--config", str(path), "doctor"])
 
@@ -798,7 +786,7 @@ def test_doctor_does_not_use_the_examples_values(tmp_path, capsys, pins, monkeyp
 
 def test_doctor_goes_on_after_an_error_of_its_own(says, monkeypatch):
     def broken(folder):
-        yield Finding(OK, "disk", "so far")
+        yield Finding(OK, "so far")
         raise RuntimeError("a bug\x1b[31m nobody thought of")
 
     monkeypatch.setattr(doorpi, "diagnose_disk", broken)
@@ -813,7 +801,7 @@ def test_doctor_goes_on_after_an_error_of_its_own(says, monkeypatch):
 
 def test_doctor_escapes_text_from_outside(says, monkeypatch):
     def loud(folder):
-        yield Finding(WARN, "disk", "\x1b[2Jgone", "\rdo")
+        yield Finding(WARN, "\x1b[2Jgone", "\rdo")
 
     monkeypatch.setattr(doorpi, "diagnose_disk", loud)
 

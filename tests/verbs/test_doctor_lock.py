@@ -71,7 +71,7 @@ def connection(url: str, trusted: str = "", clock=None) -> list[Finding]:
     clock = clock or FakeClock()
     dialer = doorpi.Dialer(url, trusted, clock)
     with contextlib.closing(dialer):
-        return list(doorpi.diagnose_connection("lock", dialer, clock))
+        return list(doorpi.diagnose_connection(dialer, clock))
 
 
 def test_diagnose_connection_times_each_step_and_sends_no_request(serve, ca, trusted):
@@ -84,9 +84,7 @@ def test_diagnose_connection_times_each_step_and_sends_no_request(serve, ca, tru
     assert re.fullmatch(
         r"127\.0\.0\.1: name \d+ ms, connect \d+ ms, TLS \d+ ms", reached.words
     )
-    assert certificate == Finding(
-        OK, "lock", "certificate by Good CA, valid until 2027-01-03"
-    )
+    assert certificate == Finding(OK, "certificate by Good CA, valid until 2027-01-03")
     assert server.requests == []
 
 
@@ -105,7 +103,7 @@ def test_diagnose_connection_warns_of_a_certificate_that_ends_soon(serve, ca, tr
 
     words = f"certificate by Good CA, valid until {until:%Y-%m-%d}"
     do = "the server's owner must renew it before then; a cloud does so by itself"
-    assert certificate == Finding(WARN, "lock", words, do)
+    assert certificate == Finding(WARN, words, do)
 
 
 def dated(ca, first: str, last: str) -> trustme.LeafCert:
@@ -219,9 +217,7 @@ def test_diagnose_connection_fails_on_an_unknown_name(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
 
     words = "lock.example: name: its name cannot be looked up (no network, or no DNS)"
-    assert connection("https://lock.example") == [
-        Finding(FAIL, "lock", words, doorpi.NETWORK)
-    ]
+    assert connection("https://lock.example") == [Finding(FAIL, words, doorpi.NETWORK)]
 
 
 def test_diagnose_connection_does_not_wait_for_a_dead_name_server(monkeypatch):
@@ -291,7 +287,7 @@ def asked(clock):
             access = replace(access_to(cloud), calls_per_month=calls_per_month)
             control = doorpi.LockControl(lock, access, store, clock)
             store.keep(Notes(counts={control.budget.month: used}))
-            findings = doorpi.diagnose_lock("lock", access, lock, control, clock)
+            findings = doorpi.diagnose_lock(access, lock, control, clock)
             return cloud, [*findings][1:]
 
         yield ask

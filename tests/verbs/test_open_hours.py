@@ -87,14 +87,3 @@ def test_the_sentence(note, around, sentence):
 
     events = Forgiving(store, lambda why, is_write: None)
     assert open_sentence([office], events, when, is_now=True) == sentence
-
-
-def test_doctor_has_a_line_for_them(folder):
-    config = doorpi.parse_config(CONFIG)
-    door = replace(config.door, state_dir=str(folder))
-    store = doorpi.make_store(replace(config, door=door))
-
-    *_, hours = doorpi.diagnose_clock(doorpi.SystemClock(), config, store)
-
-    assert hours.subject == "hours"
-    assert WORDS in hours.words
