@@ -4262,8 +4262,8 @@ class Doorway:
     opens_s, closes_s = 0.1, 1.0
     granted_s = 10.0  # after a grant, and after a strike has shut
     turned_s = 3.0  # after which a lock has reported that a key has turned it
-    #: For so long the lock's answer is believed: people may go in and out all day after
-    #: a key was turned, a contact may rattle all day, and a question is a call.
+    #: For so long, or until it is locked, the lock's answer is believed: people may go
+    #: in and out all day after a key was turned, and a question is a call.
     believed_s = 600.0
 
     def __init__(self, clock: Clock) -> None:
@@ -4312,7 +4312,7 @@ class Doorway:
         """Follow how a lock was moved."""
         if outcome.result is Result.LOCKED:
             self._unlocked.discard(outcome.lock)
-            self._granted_until = -inf
+            self._granted_until = self._believed_until = -inf
         elif outcome.command is Command.UNLOCK and outcome.result in MOVED:
             self.grant(control.hold_s)
             if not control.policy.locks_itself:
@@ -5481,8 +5481,10 @@ class Passage:
 
     def _check(self, command: Command) -> None:
         """Decide again right before sending.  Raises: AccessWithdrawn."""
-        keeper, is_bolt = self._keeper, not self._keeper.control.policy.locks_itself
-        if command is Command.LOCK and is_bolt and keeper.doorway.bars_bolt:
+        keeper = self._keeper
+        control = keeper.control.named(self.relock.lock if self.relock else "lock")
+        is_bolt = command is Command.LOCK and not control.policy.locks_itself
+        if is_bolt and keeper.doorway.bars_bolt:
             self.event = self.event._replace(command=command)
             raise AccessWithdrawn(DOOR_IS_OPEN)
         if self.request.medium is Medium.DOOR:

@@ -262,6 +262,20 @@ def test_a_key_that_was_turned_is_asked_about_once(world, contact):
     assert world.lock.calls == 2
 
 
+def test_a_key_of_before_the_door_was_locked_lets_nobody_in(world, contact):
+    door = door_of(world, contact)
+    world.lock.state = UNLOCKED  # by a key
+    opened_after(world, door, contact, 60)
+    contact.is_closed_now = True
+    idle(world, door, 3)
+
+    tap(world, door)
+    opened_after(world, door, contact, 60)
+
+    assert commands(world) == [LOCK]
+    assert reasons(world)[-1] == "forced-open"
+
+
 ANSWERS = {
     "turning": (LockStatus(LockState.UNKNOWN, is_moving=True), None),
     "half way": (LockStatus(LockState.UNKNOWN, is_between=True), None),
