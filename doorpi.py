@@ -15,9 +15,10 @@
 The path of a tap, from the card to the lock and back:
 
     CardSource.poll -> Door._poll -> Doorkeeper.serve -> Passage._run
-      (_is_admitted, _judge: LocalList.look_up, decide) -> _move: the working light
-      -> LockControl.move -> _attempt: Lock.status, the intent on disk -> _carry_out
-      -> _send -> _call -> Lock.send; then Lock.confirm, light and event
+      (it is judged: _is_admitted, _judge, LocalList.look_up, decide)
+      -> Passage._move (the working light)
+      -> LockControl.move -> _attempt (Lock.status, the intent on disk)
+      -> _carry_out -> _call -> Lock.send; then Lock.confirm, light and event
 
 The same LockControl locks the door again later, when nobody is at the reader.
 
