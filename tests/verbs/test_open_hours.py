@@ -36,7 +36,7 @@ def test_check_says_the_hours_in_words(verb):
 def test_check_warns_of_taps_that_end_the_hours(verb, path):
     path.write_text(CONFIG.replace('"unlock"', '"toggle"'))
 
-    assert any("a tap in the open hours locks" in line for line in verb("check")[1])
+    assert any("a tap in these hours locks" in line for line in verb("check")[1])
 
 
 def test_why_and_doctor_know_them(verb):
