@@ -15495,9 +15495,9 @@ def make_code(store: OnlineStore, clock: Clock, value: object, good_s: float) ->
     """A one-time code, which ``redeem_code`` exchanges for ``value`` within ``good_s``;
     the store has only its hash.  Raises: StoreError."""
     code = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
-    now, boot = clock.monotonic(), clock.boot()
-    known = {name: json.loads(text) for name, text in store.under("code ").items()}
-    ended = [name for name, (of, by, _) in known.items() if of != boot or by < now]
+    now, boot, known = clock.monotonic(), clock.boot(), store.under("code ").items()
+    codes = {name: json.loads(text) for name, text in known}
+    ended = [name for name, (of, by, _) in codes.items() if of != boot or by < now]
     made = {_code_note(code): json.dumps([boot, now + good_s, value])}
     store.change({**dict.fromkeys(ended), **made})
     return code
@@ -15636,9 +15636,8 @@ class Telegram:
     most_age_s = 30.0  # of a message
     button_s = 60.0
     most_at_once = 3  # messages of one person
-    #: The least time between two refusals: to people on the list, to a stranger.
-    refused_every_s = (10.0, 3_600.0)
-    conflict_waits_s, conflict_s = (3.0, 10.0, 30.0), 120.0
+    stranger_every_s = 3600.0  # between two answers to a person who is not on the list
+    conflict_wait_s, conflict_s = 10.0, 120.0
     #: People who are denied for another reason get no answers about the door.
     may_ask = (Reason.GRANTED, Reason.NOT_PERMITTED_AT_THIS_TIME, Reason.PASSBACK)
 
@@ -15655,9 +15654,9 @@ class Telegram:
         self._offset = f"telegram {number} offset"  # another bot has its own
         self._is_introduced = self._is_well = False
         self._passed, self.trouble = 0, ""  # the least offset: those before are refused
-        self._conflicts, self._conflict_by = 0, inf
+        self._conflict_by = inf  # when another poll is trouble
         self._at_once: dict[int, ChatTask] = {}
-        self._silent_until: dict[tuple[int, bool], float] = {}
+        self._silent_until: dict[int, float] = {}  # towards each stranger
         self._strangers = CallRate(10)
         self._answers: Mapping[str, Callable[[ChatTask], str]] = {
             "open": self._move, "lock": self._move, "status": self._status,
@@ -15689,15 +15688,9 @@ class Telegram:
         except Unavailable as error:
             self._is_well = False
             return self._in_conflict(error)
-        self._is_well, self._conflicts, self._conflict_by = True, 0, inf
+        self._is_well, self._conflict_by, self.trouble = True, inf, ""
         arrived = self._clock.monotonic()
-        new, self.trouble = set[int](), ""
-        try:
-            new = set(self._store_updates(updates))
-        except StoreError as error:
-            self._refuse_unstored(updates)
-            self.trouble = str(error)
-        self._start_tasks(new, arrived)
+        self._start_tasks(self._store_updates(updates), arrived)
         did_not_wait = wait_s and not updates and arrived - asked_at < 3.0
         return 1.0 if did_not_wait else 0.0
 
@@ -15721,29 +15714,18 @@ class Telegram:
         if "webhook" in str(error):
             words = "a webhook gets the bot's messages: remove that, or use another bot"
             raise Unavailable(words, 60.0, reply=error.reply)
-        now, wait_s = self._clock.monotonic(), self.conflict_waits_s[self._conflicts]
-        self._conflicts = min(self._conflicts + 1, len(self.conflict_waits_s) - 1)
+        now = self._clock.monotonic()
         self._conflict_by = min(self._conflict_by, now + self.conflict_s)
-        if now < self._conflict_by:
-            return wait_s
-        words = "another program gets the bot's messages: each door needs its own bot"
-        raise Unavailable(words, wait_s, reply=error.reply)
+        if now >= self._conflict_by:
+            words = "another program gets the bot's messages: each door needs its own"
+            raise Unavailable(f"{words} bot", self.conflict_wait_s, reply=error.reply)
+        return self.conflict_wait_s
 
-    def _refuse_unstored(self, updates: Sequence[Any]) -> None:
-        """A message that cannot be stored is never carried out: another process might
-        carry it out again.  The server drops it at the next poll."""
-        for update in updates:
-            self._passed = max(self._passed, _field(update, "update_id", int) + 1)
-            message = read_update(update)
-            user = message.user if message else 0
-            is_known = bool(user and self._known(chat_user(user)))
-            if is_known and self._may_send_refusal(user, "not-stored"):
-                with contextlib.suppress(Unavailable):
-                    self._bot.send(user, self._reply("not-stored"))
-
-    def _store_updates(self, updates: Sequence[Any]) -> Collection[int]:
-        """Store the updates; returns the ids of those that are to be answered."""
+    def _store_updates(self, updates: Sequence[Any]) -> list[ChatTask]:
+        """Store the updates; returns the tasks that come from them.  A message that
+        cannot be stored is never carried out: another process might do it again."""
         new, notes = list[ChatTask](), dict[str, str | None]()
+        number = 0
         for update in updates:
             try:
                 number = _field(update, "update_id", int)
@@ -15754,9 +15736,14 @@ class Telegram:
                 new.append(task)
                 notes[f"task {number}"] = json.dumps(task)
             notes[self._offset] = str(number + 1)
-        if notes:
-            self._store.change(notes)
-        return [task.id for task in new]
+        try:
+            if notes:
+                self._store.change(notes)
+        except StoreError as error:
+            self._passed, self.trouble = number + 1, str(error)
+            known = (task for task in new if task.word in self._answers)
+            return [task._replace(word="not-stored") for task in known]
+        return new
 
     def _task(
         self, number: int, message: ChatMessage, new: Sequence[ChatTask]
@@ -15776,7 +15763,7 @@ class Telegram:
             word = "join" if grant else "link-over" if who else "stranger"
         elif word not in CHAT_COMMANDS:
             word = "help"
-        if word not in self._answers and not self._may_send_refusal(user, word):
+        if word not in self._answers and not self._is_answered(user, word):
             return None
         return ChatTask(number, user, message.number, message.press, word, grant)
 
@@ -15793,27 +15780,26 @@ class Telegram:
         }
         return next((word for word, applies in refusals.items() if applies), "")
 
-    def _may_send_refusal(self, user: int, word: str) -> bool:
-        """Whether the refusal of a message is sent; it is limited in time."""
-        now, is_strange = self._clock.monotonic(), word == "stranger"
-        key = user, is_strange  # a former stranger may be on the list now
-        is_too_soon = now < self._silent_until.get(key, -inf)
-        if is_too_soon or (is_strange and self._strangers.wait_s(now)):
-            return False
-        _put(self._silent_until, key, now + self.refused_every_s[is_strange], 1_000)
+    def _is_answered(self, user: int, word: str) -> bool:
+        """Whether a refusal is sent; strangers get few."""
+        if word == "stranger":
+            now = self._clock.monotonic()
+            if now < self._silent_until.get(user, -inf) or self._strangers.wait_s(now):
+                return False
+            _put(self._silent_until, user, now + self.stranger_every_s, 1_000)
         refused = "%s: a message from telegram:%d was refused: %s"
         log.info(refused, self.name, user, word)
         return True
 
-    def _start_tasks(self, new: Collection[int], arrived: float) -> None:
-        """Start a thread for each task on disk that has none."""
-        busy = {f"task {number}" for number in [*self._at_once]}  # before looking
+    def _start_tasks(self, new: Collection[ChatTask], arrived: float) -> None:
+        """Start a thread for each task, also for those on disk that have none."""
+        begun = {f"task {number}" for number in [*self._at_once]}  # before looking
+        tasks = {f"task {task.id}": task._replace(arrived=arrived) for task in new}
         for name, text in self._store.under("task ").items():
-            if name not in busy:
-                task = ChatTask(*json.loads(text))
-                task = task._replace(arrived=arrived if task.id in new else None)
-                self._at_once[task.id] = task
-                start_thread(functools.partial(self._run_task, task), f"chat {task.id}")
+            tasks.setdefault(name, ChatTask(*json.loads(text)))
+        for task in [tasks[name] for name in tasks.keys() - begun]:
+            self._at_once[task.id] = task
+            start_thread(functools.partial(self._run_task, task), f"chat {task.id}")
 
     def _run_task(self, task: ChatTask) -> None:
         left: str | None = None  # for the next poll that succeeds
@@ -15837,23 +15823,22 @@ class Telegram:
             del self._at_once[task.id]
 
     def _send(self, task: ChatTask) -> None:
-        number: dict[str, object] = {"message_id": task.number}
-        ends: dict[str, dict[str, object]] = {
-            "answerCallbackQuery": {"callback_query_id": task.press},
-            "editMessageReplyMarkup": {"chat_id": task.user, **number},
-        }
-        for method, values in ends.items() if task.press else ():
+        user, number, press = task.user, task.number, {"callback_query_id": task.press}
+        old = {"chat_id": user, "message_id": number}
+        ends = ("answerCallbackQuery", press), ("editMessageReplyMarkup", old)
+        for method, values in ends if task.press else ():
             with contextlib.suppress(Unavailable):
                 self._bot.call(method, object, values)
-        more = {"reply_parameters": {**number, "allow_sending_without_reply": True}}
+        reply = {"message_id": number, "allow_sending_without_reply": True}
+        more: dict[str, object] = {"reply_parameters": reply}
         if task.word in ("help", "join", "status"):
-            code = make_code(self._store, self._clock, task.user, self.button_s)
+            code = make_code(self._store, self._clock, user, self.button_s)
             row = [
                 {"text": each[self._is_ja], "callback_data": f"/{word} {code}"}
                 for word, each in BUTTONS.items()
             ]
             more["reply_markup"] = {"inline_keyboard": [row]}
-        self._bot.send(task.user, task.answer, **more)
+        self._bot.send(user, task.answer, **more)
 
     # -- answers
 
@@ -15878,10 +15863,8 @@ class Telegram:
         return self._from_door(line + CHAT_WORDS["check"][self._is_ja] * is_doubtful)
 
     def _known(self, uid: Uid) -> Credential | None:
-        people = LocalList(self._context.config.cards, self._people)
-        return people.look_up(
-            AccessRequest(Medium.CHAT, uid, self._clock.now(), 0.0, inf)
-        )
+        request = AccessRequest(Medium.CHAT, uid, self._clock.now(), 0.0, inf)
+        return LocalList(self._context.config.cards, self._people).look_up(request)
 
     def _circumstances(self, uid: Uid) -> Circumstances:
         known = self._context.config, self._events, self._clock
@@ -15936,9 +15919,7 @@ class Telegram:
         uid, who, when = task.uid, self._known(task.uid), self._circumstances(task.uid)
         when = when._replace(locked_down=bool(self._people.locked_down()))
         reason, turn = decide(uid, who, when).reason, next_turn(uid, who, when)
-        if (
-            reason is Reason.NOT_ENABLED
-        ):  # without the name of the person who blocked them
+        if reason is Reason.NOT_ENABLED:  # not the name of who blocked them
             return self._outcome(f"denied: {reason}")
         if not self._is_ja:
             words = f"you {answer_in_words(uid, who, when, is_now=True)}"
@@ -15975,8 +15956,7 @@ class Telegram:
         """Put the sender on the list with what the owner's link grants."""
         people, config = self._context.people, self._context.config
         at = self._clock.now()
-        nobody = "", None, None, None, "", ""
-        holder, begin, until, schedule, by, made_at = task.grant or nobody
+        holder, begin, until, schedule, by, made_at = cast(tuple[Any, ...], task.grant)
         card = Credential(
             task.uid, holder, schedule=schedule,
             valid_from=_limit_of(begin), valid_until=_limit_of(until),

@@ -666,11 +666,11 @@ def test_another_poll_is_trouble_only_after_two_minutes(room):
     trouble = room.step()
     del room.bot.standing["getUpdates"]
 
-    assert waits == [3, 10, 30, 30]
+    assert waits == [10, 10, 10, 10]
     assert "another program" in trouble
     assert room.step() == ""
     room.bot.faults["getUpdates"] = ["409"]
-    assert room.service.step() == 3  # from the beginning
+    assert room.service.step() == 10  # from the beginning
 
 
 def test_a_webhook_is_trouble_at_once(room):

@@ -9,6 +9,7 @@ import pytest
 from doorpi import StoreError, Wants
 from tests.fakes.telegram import FAULTS, UNSENT
 from tests.helpers.chat import KEN, ChatRoom, nothing_telling
+from tests.helpers.processes import wait_for
 
 METHODS = (
     "getMe", "setMyCommands", "getUpdates", "sendMessage", "answerCallbackQuery",
@@ -82,6 +83,7 @@ def test_full_disk_is_answered_and_nothing_is_carried_out(room, monkeypatch):
     room.bot.say(KEN, "/open")
     room.bot.say(99, "/open")  # a stranger
     room.step()
+    wait_for(lambda: room.bot.texts(KEN), "the answer")
     assert [text.partition(": ")[2] for text in room.bot.texts(KEN)] == [
         "nothing was done: the disk of the door is full, or failing"
     ]
