@@ -6315,12 +6315,13 @@ class WebApi:
             common = {"Content-Type": kind, **common}
         is_command, now, may_repeat = send_by < inf, self._clock.monotonic, True
         while True:
+            own = headers()
             connected = self.dialer.take(min(by, send_by), for_command=is_command)
             may_repeat = may_repeat and connected.was_open and not is_command
             is_old = may_repeat and connected.idle_s >= self.old_s
             connected.by = min(by, now() + self._patience_s) if is_old else by
             connected.send_by, connected.room = send_by, self.max_head
-            connected.has_left, own = False, headers()
+            connected.has_left = False
             self._request_secrets = (*secrets, *own.values())
             request = method, self._path + path, content, {**common, **own}
             try:

@@ -273,9 +273,9 @@ while True:
 
 
 def test_kill_9_at_any_moment_loses_no_commit(path):
-    """8 kills, each after a few to a few hundred writes."""
+    """4 kills, each after a few to a few hundred writes."""
     begun, ended = set(), set()
-    for _ in range(8):
+    for _ in range(4):
         with started(WRITE_FOR_EVER, path) as process:
             first = process.stdout.readline()
             time.sleep(random.uniform(0, 0.06))  # the moment is what is at stake
@@ -292,7 +292,7 @@ def test_kill_9_at_any_moment_loses_no_commit(path):
             unfinished = [event for event in events.values() if event.result is None]
             assert store.events.close_interrupted() == len(unfinished) <= 1
         assert run_sql(path, "PRAGMA integrity_check") == [[("ok",)]]
-    assert len(begun) >= 8
+    assert len(begun) >= 4
 
 
 def test_a_wal_that_was_cut_anywhere_loses_only_its_tail(path, store, tmp_path):
