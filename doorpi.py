@@ -6081,7 +6081,7 @@ class Dialer:
                 if ready and (ready.idle_s < fresh_s or (attempt and has_old)):
                     is_new = attempt is not None and attempt.socket is ready
                     ready.was_open = not (is_new and is_own)
-                    self._ready, self._in_use = None, ready
+                    self._ready, self._in_use, ready.has_left = None, ready, False
                     self._backoff.succeed()
                     return ready
                 if attempt:
@@ -6321,7 +6321,6 @@ class WebApi:
             is_old = may_repeat and connected.idle_s >= self.old_s
             connected.by = min(by, now() + self._patience_s) if is_old else by
             connected.send_by, connected.room = send_by, self.max_head
-            connected.has_left = False
             self._request_secrets = (*secrets, *own.values())
             request = method, self._path + path, content, {**common, **own}
             try:

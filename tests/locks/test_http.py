@@ -1520,6 +1520,17 @@ def test_connection_that_is_old_is_replaced_before_it_is_used(
     assert len(server.requests) == 2
 
 
+def test_connection_grows_no_younger_by_waiting_for_it(raw, api, clock):
+    server = raw()
+    caller = api(server, clock)
+    caller.call("GET", "/x", by=clock.monotonic() + 5)
+    for _ in range(2):
+        clock.advance(4.0)
+        caller.dialer.wait_for_command(clock.monotonic() + 5)
+
+    assert server.connections == 2
+
+
 def test_question_uses_the_old_connection_while_dns_hangs(raw, api, monkeypatch):
     server = raw()
     caller = api(server)
