@@ -9050,8 +9050,7 @@ class CardSource(Source):
         self._watch: Job[tuple[Card, float] | None] | None = None
 
     def open(self) -> None:
-        """Begin to look until the field is known to be empty, so that a tap counts once
-        the door is ready, or until a card is seen there or the reader is lost."""
+        """Find out what lies there, so that a tap counts once the door is ready."""
         self.debounce.restart()
         self._watch, self.due = self.worker.submit(self._watch_field), inf
 
@@ -9416,8 +9415,8 @@ def cause_of(
     #: pyserial's answer for a port that is locked.
     meanings: Mapping[int, str] = MappingProxyType({errno.EAGAIN: IN_USE}),
 ) -> str:
-    """What went wrong with a device or a file: what ``meanings`` say about the number
-    of the error, else the system's words if it has any."""
+    """What went wrong with a device or a file: what ``meanings`` says of the error's
+    number, else the system's words, if there are any."""
     if isinstance(error, ImportError):
         return library_trouble(error)
     number, *words = error.args or (None,)  # of OSError and termios.error
@@ -10257,9 +10256,10 @@ LIFELESS_S = 60.0
 def publish_troubles(
     state_dir: Path, started: float, troubles: Mapping[str, str]
 ) -> None:
-    """Put what is wrong with the door, and since when it runs (monotonic), into a file
-    beside its inbox; what cannot be written is not.  The file's time is the door's sign
-    of life: it is monotonic, for no change of the clock to look like one."""
+    """Write what is wrong with the door, and since when it runs (monotonic), into a
+    file beside its inbox; a failure to write is ignored.  The file's time is the door's
+    sign of life: in monotonic seconds, so that no change of the clock looks like one.
+    """
     text = json.dumps({"started": started, "troubles": troubles})
     with contextlib.suppress(OSError):
         path = inbox_to_make(state_dir).with_name("troubles.json")
@@ -10270,7 +10270,7 @@ def publish_troubles(
 
 
 def _published(state_dir: Path) -> dict[str, Any] | None:
-    """What the running door has left there; None while none works."""
+    """What the running door has written there; None if no door works."""
     if not is_running(state_dir):
         return None
     for inbox in inbox_files(state_dir):
@@ -10284,18 +10284,19 @@ def _published(state_dir: Path) -> dict[str, Any] | None:
 
 
 def published_troubles(state_dir: Path) -> Mapping[str, str] | None:
-    """What is wrong with the door, in words; None while none works there."""
+    """What is wrong with the door, in words; None if no door works there."""
     found = _published(state_dir)
     return None if found is None else dict(found.get("troubles", {}))
 
 
 def door_started(state_dir: Path) -> float | None:
-    """Since when the running door works (monotonic); None if that is not known."""
+    """When the running door started (monotonic); None if that is not known."""
     return (_published(state_dir) or {}).get("started")
 
 
 def look_up_folder(state_dir: Path) -> Path:
-    """Where the door asks `doorpi online`, which holds the folder while it answers."""
+    """The folder of the inbox in which the door asks `doorpi online`; that process
+    locks the folder while it answers."""
     return inbox_to_make(state_dir).with_name("look-ups")
 
 
@@ -10309,9 +10310,9 @@ def ask_door(
     show: Callable[[str], object] = lambda line: None,
 ) -> Answer | None:
     """Hand ``request`` to the door that works with ``state_dir``, and wait for its
-    answer; None if no door has begun it or ever will: however this ends, one that was
-    not begun is taken back, and so is an order, whose steps ``show`` gets.
-    Raises: StoreError.
+    answer; None if no door has begun it, or ever will.  However this ends, a request
+    that was not begun is taken back, and so is an order, whose steps are given to
+    ``show``.  Raises: StoreError.
     """
     if state_dir.is_dir() and not os.access(state_dir, os.R_OK | os.X_OK):
         raise StoreError(f"{state_dir}: Permission denied")
@@ -10393,7 +10394,7 @@ def _sent_by(device: int, wait_s: float, most: int = 4096) -> bytes:
 
 
 class SerialScanner:
-    """A scanner at a serial line (GM65 and relatives: 9600 8N1).  A scan ends with CR,
+    """A scanner on a serial line (GM65 and relatives: 9600 8N1).  A scan ends with CR,
     LF, both, or after 100 ms of silence."""
 
     silence_s = 0.1
@@ -10642,9 +10643,9 @@ SCANNER_TROUBLES: Mapping[int, str] = {
 #: What some scanners put before a QR code.  Source: ISO/IEC 15424.
 AIM_PREFIX = r"\A\]Q\d"
 CODE_PREFIX = "DOORPI:"
-ONCE_FLAG = 1  # a flag
+ONCE_FLAG = 1  # the pass is valid for one entry
 CODE_BODY = struct.Struct(">BB5sI")  # version, flags, id, until (Unix seconds)
-LAST_YEAR = 2105  # whose end the last of these can hold
+LAST_YEAR = 2105  # the last one whose end fits into ``until``
 SIGNED_AS = b"DoorPi guest pass\0"
 
 
@@ -10724,7 +10725,7 @@ LOCALTIME = Path("/etc/localtime")
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Size, identity and times of a file; 0 and the error number if it has none."""
+    """Size, identity and times of a file; 0 and the error's number if there is none."""
     try:
         seen = path.stat()
     except OSError as error:
@@ -10962,7 +10963,7 @@ class GpioSwitch(GpioPart, Switch):
 
     def is_closed(self) -> bool | None:
         if self._device is None and time.monotonic() >= self._retry_at:
-            start_thread(self.open, "gpio").join()  # so gpiozero's get no signals
+            start_thread(self.open, "gpio").join()  # its threads get no signals
         return self._use(lambda device: bool(device.value))
 
     def close(self) -> None:
@@ -11345,8 +11346,8 @@ def named_files(
 
 
 def online_tables(config: Config, files: NamedFiles) -> dict[str, Table | FileTrouble]:
-    """The tables of `doorpi online` with their secrets, or why one of those cannot be
-    read: that is no reason to stop the other tables."""
+    """The tables of `doorpi online` with their secrets, or why a secret cannot be read,
+    which does not stop the other tables."""
     tables: dict[str, Table | FileTrouble] = {}
     for where, table in config.online.items():
         tables[where], name = table, where.partition(" ")[0]
@@ -11368,14 +11369,14 @@ LAST_GOOD = "last-good.json"
 
 
 class LastGood(NamedTuple):
-    """The settings that were last in force: for a start with a file that is broken or
-    missing, and to compare an edit with."""
+    """The settings that were last in force: used if the program starts with a broken or
+    missing file, and compared with an edit."""
 
     settings: str
     #: The content of each file that they name, by its name; not systemd's credentials.
     files: Mapping[str, str]
-    path: str = ""  # of the settings' file
-    folder: Path = Path()  # of the state
+    path: str  # of the settings' file
+    folder: Path  # of the state
     date: str = ""  # since when they were in force
 
     def __repr__(self) -> str:
@@ -11424,7 +11425,7 @@ def last_good(path: Path, environ: Mapping[str, str]) -> LastGood | None:
         become_owner(folder)
         good = read_last_good(folder)
         if good is not None:
-            return good if good.path in ("", str(path.absolute())) else None
+            return good if good.path == str(path.absolute()) else None
     return None
 
 
@@ -11432,12 +11433,9 @@ def read_last_good(folder: Path) -> LastGood | None:
     """Those in this state folder; None if they cannot be used."""
     path = folder / LAST_GOOD
     try:
-        seen = path.lstat()
-        if stat.S_ISLNK(seen.st_mode):
-            return None
-        at = datetime.fromtimestamp(seen.st_mtime, UTC).astimezone()
+        at = datetime.fromtimestamp(path.lstat().st_mtime, UTC).astimezone()
         known = json.loads(text_of(path, most=2 * MOST_BYTES))
-        settings, files, of = known["settings"], known["files"], known.get("path", "")
+        settings, files, of = known["settings"], known["files"], known["path"]
         good = LastGood(settings, files, of, folder, f"{at:%Y-%m-%d %H:%M}")
         good.config()
         are_texts = all(type(text) is str for text in (of, *files, *files.values()))
@@ -11548,7 +11546,7 @@ class FileSettings:
         self._is_asked = False  # to read them again
         self._config: Config | None = None  # in force
         self._good: LastGood | None = None  # what it was read from
-        self._remember_at = inf  # when it is tried again to keep that on disk
+        self._remember_at = inf  # when to try again to save that
 
     def load(self) -> Config:
         """The settings for the start, or the last good ones, if they cannot be used:
@@ -11967,8 +11965,7 @@ class DigitalId(RemoteAuthority):
 
 class MemberLookUp(Authority):
     """Makes `doorpi online` read a denied member again, or check a member in before the
-    door opens.  It is asked only while it runs, which the lock on the folder of its
-    inbox shows."""
+    door opens; only while that process runs, as the lock on its folder shows."""
 
     schedule, answer_s = "", 6.0
     look_up_s = 3.0

@@ -25,7 +25,7 @@ def config(tmp_path, cloud, radio):
     path = write_config(tmp_path, cloud, radio.device)
     state = tmp_path / "state"
     state.mkdir(exist_ok=True)
-    doorpi.LastGood(path.read_text("utf-8"), {}, folder=state).save()
+    doorpi.LastGood(path.read_text("utf-8"), {}, str(path), state).save()
     return path
 
 

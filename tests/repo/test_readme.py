@@ -622,7 +622,7 @@ class Office:
             if args == ["check"]:
                 running.enter_context(doorpi.only_door(self.store.events.path.parent))
                 text, state = self.settings.read_text("utf-8"), self.store.events.path
-                doorpi.LastGood(text, {}, folder=state.parent).save()
+                doorpi.LastGood(text, {}, str(given), state.parent).save()
             doorpi.main(["--config", str(given), *args])
         out, err = capsys.readouterr()
         said = (out + err).replace(str(self.folder), "/etc/doorpi")

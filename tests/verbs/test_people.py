@@ -901,7 +901,7 @@ def test_verbs_use_the_last_good_settings(folder, capsys, broken):
     where = folder / ("there" if "there" in broken else "state")
     where.mkdir(exist_ok=True)
     path = folder / "doorpi.toml"
-    doorpi.LastGood(CONFIG, {}, folder=where).save()
+    doorpi.LastGood(CONFIG, {}, str(path), where).save()
     path.write_text(broken, encoding="utf-8")
 
     for typed in ("lockdown on", "cards", "why 04A93C715ED284", "log"):
