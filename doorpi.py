@@ -15,7 +15,7 @@
 The path of a tap, from the card to the lock and back:
 
     CardSource.poll -> Door._poll -> Doorkeeper.serve -> Passage._run
-      (it is judged: _is_admitted, _judge, LocalList.look_up, decide)
+      (it is judged: _judge, LocalList.look_up, decide)
       -> Passage._move (the working light)
       -> LockControl.move -> _attempt (Lock.status, the intent on disk)
       -> _carry_out -> _call -> Lock.send; then Lock.confirm, light and event
@@ -4831,13 +4831,12 @@ class Display:
 
     def update(self) -> None:
         """For idle moments: show what has changed since the last result ended."""
-        lights, now = self._keeper.equipment.lights, self._clock.monotonic()
-        dark = (each.trouble for each in lights.values() if each.trouble)
-        whys = dict.fromkeys(dark)  # each of them once
-        self.note("lights", "; ".join(f"no lights: {why}" for why in whys))
-        mute = self._keeper.equipment.buzzer.trouble
+        equipment, now = self._keeper.equipment, self._clock.monotonic()
+        whys = dict.fromkeys(each.trouble for each in equipment.lights.values())
+        self.note("lights", "; ".join(f"no lights: {why}" for why in whys if why))
+        mute = equipment.buzzer.trouble
         self.note("buzzer", mute and f"no sound: {mute}")
-        for name in lights:
+        for name in equipment.lights:
             until, standing = self._shown.get(name, (-inf, None))
             if now >= until and standing is not self.standing(name):
                 self.show(point=name)
@@ -4864,11 +4863,10 @@ class Display:
             self._keeper.equipment.publish(self._published)
 
     def report_status(self) -> None:
-        is_ready = not any(fault in self.troubles for fault in FAULTS)
-        words = [*["ready"] * is_ready, *self.troubles.values()]
-        words += filter(None, [self._keeper.doorway.words])
-        words += [self._keeper.hours.words] * self._keeper.hours.is_on
-        self._keeper.supervisor.status("; ".join(words))
+        keeper, is_ready = self._keeper, self.troubles.keys().isdisjoint(FAULTS)
+        words = ["ready" * is_ready, *self.troubles.values(), keeper.doorway.words]
+        words += [keeper.hours.words] * keeper.hours.is_on
+        keeper.supervisor.status("; ".join(filter(None, words)))
 
 
 class Relocking:
@@ -5073,9 +5071,8 @@ class Doorkeeper:
         was_open = doorway.is_open
         if doorway.follow(None if is_closed is None else not is_closed):
             if doorway.is_open:
-                held_open_s = self.config.doorway.held_open_s
-                is_moving = functools.partial(bool, self.queue)
-                watched = self.control, held_open_s, is_moving, self._report_door
+                held_open_s, report = self.config.doorway.held_open_s, self._report_door
+                watched = self.control, held_open_s, lambda: bool(self.queue), report
                 self.openings.start(doorway.opening(*watched))
             else:
                 for alarm in ALARMS:
@@ -5119,7 +5116,7 @@ class Doorkeeper:
         sent, in which case the lock may still report that it is unlocked."""
         if not self.queue or self.queue[0].relock is None:
             return False
-        relock = self.queue[0]
+        relock = self.queue[0]  # which leaves the queue
         relock.steps.close()
         return relock.event.command is not None
 
@@ -5152,22 +5149,19 @@ class Doorkeeper:
         self.display.note("clock", trouble * is_bad)
 
     def check_key(self) -> None:
-        """Once there are secure cards: see that the key is theirs, before it is used,
-        and get ready for the first of them."""
-        proof, cards = self.config.proof, self.config.cards.values()
-        if self.wrong_key is not None or not proof.door_key.text:
+        """Once there are secure cards, check that this is their key, and get ready for
+        the first of them."""
+        key, cards = self.config.proof.door_key, self.config.cards.values()
+        if self.wrong_key is not None or not key.text:
             return
         if not (any(card.proof for card in cards) or self.people.has_secure_cards()):
             return
         self.equipment.load_library()
-        mine, theirs = (
-            fingerprint(proof.door_key),
-            self.people.fingerprint_of("door_key"),
-        )
+        mine, theirs = fingerprint(key), self.people.fingerprint_of("door_key")
         if theirs == "":
             self.people.keep_fingerprint("door_key", mine)
         if theirs is not None:  # else the database fails
-            words = f"proof.door_key: {proof.door_key.file} holds another key ({mine})"
+            words = f"proof.door_key: {key.file} holds another key ({mine})"
             words += f" than the one of the cards ({theirs}): no secure card is asked"
             self.wrong_key = words * (theirs not in ("", mine))
             self.display.note("door-key", self.wrong_key)
@@ -5210,34 +5204,35 @@ class Passage:
         self.steps = self._run()
 
     def _run(self) -> Steps[Event]:
-        """Carry out the request; returns its event."""
-        if self._keeper.clock.monotonic() >= self.request.good_until:
+        """Judge the request, and move the lock if it is granted; returns its event."""
+        keeper, request = self._keeper, self.request
+        if keeper.clock.monotonic() >= request.good_until:
             self.event = self.event._replace(reason=Reason.STALE)
             self._deny()
-        elif self.request.medium in FREE or (yield from self._is_admitted()):
-            yield from self._move()
+            return self.event
+        if request.medium not in FREE:
+            verdict = yield from self._judge()
+            self.event = self.event._replace(**verdict._asdict())
+            if verdict.granted:
+                keeper.display.denials.forgive()
+            who, is_enrolling = self._credential, self._is_enrolling
+            is_master = bool(verdict.granted and who and who.role is Role.MASTER)
+            may_move = self._reader.is_exit or not is_enrolling
+            if not verdict.granted or is_master or not may_move:
+                keeper.display.under_way.pop(self, None)  # it was proven, or not
+                with ProcessSignals.postponed():  # what is shown is logged
+                    if is_master or is_enrolling:
+                        self._enrol(is_master, is_enrolling)
+                    else:
+                        self._deny()
+                return self.event
+        yield from self._move()
         return self.event
 
-    def _is_admitted(self) -> Steps[bool]:
-        """Judge the request; True where the lock is to be moved."""
-        keeper, arrived = self._keeper, self.request.arrived
-        verdict = yield from self._judge()
-        self.event = self.event._replace(**verdict._asdict())
-        if verdict.granted:
-            keeper.display.denials.forgive()
-        role = self._credential.role if self._credential else Role.HOLDER
-        is_master = verdict.granted and role is Role.MASTER
-        is_enrolling = arrived < keeper.display.enrolling_until
-        may_move = self._reader.is_exit or not is_enrolling
-        if verdict.granted and not is_master and may_move:
-            return True
-        keeper.display.under_way.pop(self, None)  # it was proven, or not
-        with ProcessSignals.postponed():  # what is shown is logged
-            if is_master or is_enrolling:
-                self._enrol(is_master, is_enrolling)
-            else:
-                self._deny()
-        return False
+    @property
+    def _is_enrolling(self) -> bool:
+        """Whether the card was presented while a new card may be enrolled."""
+        return self.request.arrived < self._keeper.display.enrolling_until
 
     def _deny(self) -> None:
         """Show and log a denial; in the pause after many of them it is only counted."""
@@ -5252,9 +5247,8 @@ class Passage:
         is_a_no = event.reason is not Reason.AUTHORITY_UNREACHABLE
         where = None if pause_begins else self.point
         keeper.display.show(Signal.DENIED if is_a_no else Signal.FAULT, point=where)
-        if event.uid and (
-            not event.holder or (self._credential and self._credential.block)
-        ):
+        is_blocked = self._credential and self._credential.block
+        if event.uid and (is_blocked or not event.holder):
             keeper.unknown.pop(event.uid, None)  # so that it comes last
             latest = [*keeper.unknown.items(), (event.uid, now)][-MOST_UNKNOWN:]
             keeper.unknown = dict(latest)
@@ -5288,14 +5282,14 @@ class Passage:
         return verdict._replace(reason=no) if no else verdict
 
     def _ask_again(self, verdict: Verdict, by: Circumstances) -> Steps[Verdict]:
-        """Have the list brought up to date for this person, and decide again; and do
-        what must be done before the door opens."""
+        """Have the membership system bring the list up to date about this person, and
+        check them in, where it does that before the door opens; then decide again."""
         keeper, request = self._keeper, self.request
         if verdict.granted and self._reader.is_exit:
             return verdict  # nobody is checked in on the way out
         for each in keeper.equipment.authorities:
             question = each.question(request, self._credential, verdict.reason)
-            if question is None or request.arrived < keeper.display.enrolling_until:
+            if question is None or self._is_enrolling:
                 continue
             no = (yield from self._ask(each, question)).reason
             who = keeper.list.look_up(request, self._credential)
@@ -5340,11 +5334,10 @@ class Passage:
         of them could not be asked, or the last one's no."""
         keeper, request, found = self._keeper, self.request, Found()
         is_phone = request.medium in CARDS and is_random(Uid(request.identifier))
-        is_enrolling = request.arrived < keeper.display.enrolling_until
         able = [each for each in keeper.equipment.authorities if each.takes(request)]
         if request.medium is Medium.QR and not able:
             return Found(reason=Reason.UNREADABLE_CODE)
-        for authority in able if not (is_phone or is_enrolling) else ():
+        for authority in able if not (is_phone or self._is_enrolling) else ():
             schedule, by = authority.schedule or None, self._circumstances()
             uid = self.event.uid or Uid("")  # it may be refused without a proof
             unknown = Credential(uid=uid, holder="", schedule=schedule)
