@@ -16079,7 +16079,7 @@ class MqttLink:
         self.parts = [make(self) for make in parts]
         self._failures: dict[MqttPart, str] = {}  # of parts whose last call failed
         self._filters = dict(chain(*(part.filters.items() for part in self.parts)))
-        self._drop()
+        self.drop()
 
     @property
     def trouble(self) -> str:
@@ -16146,7 +16146,7 @@ class MqttLink:
                 self._connect()
             self._turn(self._step_parts())
         except BaseException:
-            self._drop()
+            self.drop()
             raise
         return 0.0
 
@@ -16192,19 +16192,18 @@ class MqttLink:
             client.tls_set_context(self._tls)
         if self.has_will:
             client.will_set(f"{self.root}/online", "offline", 1, retain=True)
-        client.on_socket_open = self._opened
-        for event, act in (
-            ("connect", self._begin), ("disconnect", self._lose),
-            ("publish", self._answer), ("subscribe", self._answer),
-            ("message", self._hear),
-        ):  # fmt: skip
-            setattr(client, f"on_{event}", functools.partial(self._note, act))
-        return client
 
-    def _note(
-        self, act: Callable[..., None], client: object, data: object, *more: object
-    ) -> None:
-        self._notes.append(functools.partial(act, *more))
+        def noting(act: Callable[..., None]) -> Callable[..., None]:
+            return lambda *said: self._notes.append(functools.partial(act, *said[2:]))
+
+        client.on_socket_open = self._opened
+        client.on_connect, client.on_disconnect = (
+            noting(self._begin),
+            noting(self._lose),
+        )
+        client.on_publish = client.on_subscribe = noting(self._answer)
+        client.on_message = noting(self._hear)
+        return client
 
     def _opened(self, client: object, data: object, opened: socket.socket) -> None:
         """Before CONNECT is sent, which would end the connection of a successor."""
@@ -16323,7 +16322,7 @@ class MqttLink:
         pause_s = self.takeover_s[1] * (is_taken_over and is_often)
         raise Unavailable(words, max(pause_s, self._backoff.fail()))
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
         """End the connection, without a goodbye: the broker publishes the will."""
         client, self._client = self._client, None
         found = client and client.socket()
@@ -16345,6 +16344,11 @@ def _mqtt_property(kind: str, name: str, value: object) -> Any:
     return properties
 
 
+def compact_json(value: object) -> str:
+    """JSON for a payload."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 class MqttOrder(SimpleNamespace):
     """What a message at ``do/<sender>`` orders, and how it went."""
 
@@ -16355,7 +16359,7 @@ class MqttOrder(SimpleNamespace):
     do, id = "", ""  # the sender's own id
     at: float | None = None  # Unix seconds at which it was pressed
     since: int | None = None  # the event after which ``events`` are wanted
-    result, detail = "", ""
+    result, detail, ms = "", "", 0
 
 
 #: The keys of an order: what each is, and whether a value is that.
@@ -16404,7 +16408,6 @@ class Orders(MqttPart):
     good_s, ahead_s = 10.0, 5.0  # an order's greatest age, and what clocks may differ
     known_s = 60.0  # for so long an id counts as used
     per_min = 10  # orders of one sender
-    answer_s = 60.0  # an answer that could not be published is dropped then
     look_s = 0.02  # while an order is under way
     #: These let nobody in, so they are taken while the clock is not set.
     harmless = ("lock", "lockdown-on")
@@ -16494,24 +16497,20 @@ class Orders(MqttPart):
 
     def _has_answered(self, order: MqttOrder, now: float) -> bool:
         """False if the answer has to be published later."""
-        ms = (now - order.arrived) * 1000
-        vars(order).setdefault("ms", round(ms))
-        answer = {key: getattr(order, key) for key in ("id", "do")}
-        answer |= {"by": order.sender, "result": order.result, "detail": order.detail}
-        text = json.dumps({**answer, "ms": order.ms}, ensure_ascii=False)
-        topic, same = f"{self._link.root}/done", order.correlation
-        is_late = ms - order.ms > self.answer_s * 1000
-        return is_late or self._link.publish(topic, text, correlation=same)
+        order.ms = order.ms or round((now - order.arrived) * 1000)
+        answer = {
+            "id": order.id, "do": order.do, "by": order.sender, "result": order.result,
+            "detail": order.detail, "ms": order.ms,
+        }  # fmt: skip
+        topic, text = f"{self._link.root}/done", compact_json(answer)
+        return self._link.publish(topic, text, correlation=order.correlation)
 
     def _carry_out(self, order: MqttOrder) -> None:
         """On a thread of its own, but for ``events``."""
+        other = self._resend if order.do == "events" else self._lock_down
+        act = self._ask if order.do in self.wants else other
         try:
-            if order.do in self.wants:
-                result, order.detail = self._ask(order)
-            elif order.do == "events":
-                result, order.detail = self._resend(order)
-            else:
-                result, order.detail = self._lock_down(order)
+            result, order.detail = act(order)
         except Exception as error:  # the other orders continue
             result, order.detail = "failed", fault_words(error)
         order.result = result
@@ -16538,16 +16537,15 @@ class Orders(MqttPart):
         return "busy" if was_busy else word, detail
 
     def _lock_down(self, order: MqttOrder) -> tuple[str, str]:
-        """As the verb does it.  An order that comes again counts once, even after a
-        restart: no door and no log remembers its id."""
+        """As the verb does it.  A lockdown-off that comes again, even after a restart,
+        does not end another lockdown."""
         people, at = self._context.people, self._context.clock.now()
-        is_on, store = order.do == "lockdown-on", self._context.store
-        note = f"mqtt lockdown {order.sender}"
-        last = float(store.recall(note) or -inf)  # when the newest one was pressed
-        if order.at is not None:
-            if last - self.known_s < order.at <= last:
+        if not (is_on := order.do == "lockdown-on"):
+            store, note = self._context.store, f"mqtt lockdown-off {order.sender}"
+            last, pressed = float(store.recall(note) or -inf), order.at or 0.0
+            if last - self.known_s < pressed <= last:
                 return "duplicate", ""
-            store.keep(note, str(order.at))
+            store.keep(note, str(pressed))
         if people.locked_down() is is_on:
             return order.do, "it was already"
         people.lock_down(f"{utc_text(at)} {order.sender}" if is_on else "")
@@ -16721,7 +16719,7 @@ class PublishedList(MqttPart):
             return
         try:
             head, key, chunk = read_part(message.payload, self._link.table.list_key)
-            self._check(head, message.topic.rpartition("/")[2])
+            self._check(head)
             mark = f"{head.version} {head.sha256} {key}"
             if self._is_news(head, mark):
                 if not self._new or self._new.mark != mark:
@@ -16749,13 +16747,11 @@ class PublishedList(MqttPart):
     def _refuse(self, why: object) -> None:
         self.trouble = printable(f"a published list was refused: {why}")
 
-    def _check(self, head: ListHead, number: str) -> None:
+    def _check(self, head: ListHead) -> None:
         """Raises: ListError unless it is a list for this door, now."""
         table, clock = self._link.table, self._context.clock
         if (head.site, head.door) != (table.site, table.door):
             raise ListError(f"it is for {head.site}/{head.door}")
-        if number != str(head.part):
-            raise ListError(f"its part {head.part} has the topic of part {number}")
         if clock.is_set() and head.issued > clock.now().timestamp() + AHEAD_S:
             words = f"it is of {head.day}, and here it is {clock.now():%Y-%m-%d %H:%M}"
             raise ListError(f"{words}: which clock is wrong?")
@@ -16940,10 +16936,10 @@ class Edition:
             self._head = json.loads(line)
             self.before = unpacked(self._last)
         self.version: int = self._head.get("version", 0)
-        self.unsent, self.sent_at, self.failure = 0, inf, ""  # messages; monotonic
+        #: Messages that the broker has not taken; -1: they are not made yet.
+        self.unsent, self.sent_at, self.failure = -1, inf, ""  # sent_at: monotonic
         #: What the door says of its list, and when.
         self.said, self.said_at, self.is_away = dict[str, Any](), -inf, False
-        self.is_unchanged = False
 
     def refusal(self) -> str:
         """Why the door would refuse the list, in words."""
@@ -16953,19 +16949,20 @@ class Edition:
     def messages(self, site: str, at: float, key: Any, *, shrink: bool) -> list[bytes]:
         """The payloads of list/1, list/2, ...; none if the door has this list in force.
         Empty ones remove what is left of a longer list."""
-        public = public_text(key)
-        is_same = self.content == self._last and self._head.get("key") == public
-        self.is_unchanged = is_same and self.said.get("version") == self.version
-        if self.is_unchanged:
+        is_same = (self._last, self._head.get("key")) == (
+            self.content,
+            public_text(key),
+        )
+        if is_same and self.said.get("version") == self.version:
+            self.unsent = 0
             return []
         self.version = max(int(at), self.version + 1)
-        parts = signed_parts(
-            self.content, key, site=site, door=self.door, version=self.version,
-            issued=int(at), shrink=shrink,
-        )  # fmt: skip
-        messages, before = [*parts], self._head.get("parts", 0)
-        self._head = {"version": self.version, "parts": len(messages), "key": public}
-        messages += [b""] * (before - len(messages))
+        head = {"site": site, "door": self.door, "version": self.version}
+        head |= {"issued": int(at), "shrink": shrink}
+        messages = [*signed_parts(self.content, key, **head)]
+        before, count = self._head.get("parts", 0), len(messages)
+        self._head = {"version": self.version, "parts": count, "key": public_text(key)}
+        messages += [b""] * (before - count)
         self.unsent = len(messages)
         return messages
 
@@ -16980,37 +16977,65 @@ class Edition:
 
     def state(self, now: float) -> tuple[bool | None, str]:
         """Whether it is in force or will be, None while that may change; in words."""
-        if self.failure or self.is_unchanged:
-            return not self.failure, self.failure or "unchanged"
-        if self.sent_at == inf:
-            return None, "the broker has not taken it"
+        is_sure = now > max(self.sent_at, self.said_at) + self.doubt_s
+        if self.failure or self.unsent:
+            words = self.failure or "the broker has not taken it"
+            return False if self.failure else None, words
         if self.said.get("version") == self.version:
-            return True, "applied"
+            return True, "applied" if self.sent_at < inf else "unchanged"
         if self.said_at > self.sent_at and self.said.get("error"):
-            is_sure = now > self.said_at + self.doubt_s
             return False if is_sure else None, str(self.said["error"])
         if self.is_away:  # or its door is, and it takes the list all the same
-            is_sure = now > self.sent_at + self.doubt_s
             return is_sure or None, "away: it takes the list when it is back"
         return None, "no answer: is it running, with this list_key?"
 
+    def row(self, now: float) -> tuple[str, str, str, str]:
+        """Of a table: door, cards, list, state."""
+        at = datetime.fromtimestamp(self.version).astimezone()
+        words = printable(self.state(now)[1])
+        return (
+            self.door,
+            f"{len(self.people.cards):,}",
+            f"{at:%Y-%m-%d %H:%M:%S}",
+            words,
+        )
+
 
 class Publisher(MqttPart):
-    """Sends lists to doors, and hears what they say."""
+    """Sends lists to doors, over a link of its own, and hears what they say."""
 
     listen_s = 2.0  # for what the doors have in force
 
     def __init__(
-        self, link: MqttLink, editions: Iterable[Edition], key: Any, *, shrink: bool
+        self,
+        editions: Iterable[Edition],
+        table: MqttConfig,
+        clock: Clock,
+        key: Any,
+        *,
+        shrink: bool,
     ) -> None:
-        self._link, self._now = link, link.context.clock.monotonic
-        self._key, self._shrink = key, shrink
+        self._clock, self._now = clock, clock.monotonic
+        self._table, self._key, self._shrink = table, key, shrink
         self._editions = {edition.door: edition for edition in editions}
-        root = f"doorpi/{link.table.site}/+"
+        root = f"doorpi/{table.site}/+"
         self.filters = {f"{root}/health": True, f"{root}/online": True}
         self._begin_at, self._moved_at = inf, self._now()
         self._queue = deque[tuple[Edition, int, bytes]]()
         self._has_begun = False
+        context = Context(clock=clock)
+        self._link = MqttLink("publish", table, context, [lambda link: self])
+        self._link.has_will = False
+        self._link.client_id = f"doorpi-publish-{os.urandom(4).hex()}"
+
+    def run(self, wait_s: float) -> None:
+        """Publish the lists; each door then has ``wait_s`` to put its list in force or
+        to refuse it.  Raises: OSError, Unavailable."""
+        try:
+            while not self._is_done(wait_s):
+                self._link.step()
+        finally:
+            self._link.drop()
 
     def up(self) -> None:
         self._begin_at = self._now() + self.listen_s
@@ -17026,25 +17051,22 @@ class Publisher(MqttPart):
                 edition.said_at = self._now()
 
     def step(self) -> float:
-        now, link, every = self._now(), self._link, self._editions.values()
+        every = self._editions.values()
         is_all_heard = all(edition.said for edition in every)
-        if not self._has_begun and (is_all_heard or now >= self._begin_at):
-            self._has_begun, at = True, link.context.clock.now().timestamp()
-            how = link.table.site, at, self._key
+        if not self._has_begun and (is_all_heard or self._now() >= self._begin_at):
+            self._has_begun = True
+            how = self._table.site, self._clock.now().timestamp(), self._key
             for each in every:
                 messages = each.messages(*how, shrink=self._shrink)
                 self._queue += ((each, n, m) for n, m in enumerate(messages, 1))
-        while self._queue:
-            edition, number, payload = self._queue[0]
-            topic = f"doorpi/{link.table.site}/{edition.door}/list/{number}"
-            done = functools.partial(self._answered, edition)
-            if not (
-                edition.failure
-                or link.publish(topic, payload, is_retained=True, done=done)
-            ):
-                break
+        while self._queue and self._publish(*self._queue[0]):
             self._queue.popleft()
         return 0.05
+
+    def _publish(self, edition: Edition, number: int, payload: bytes) -> bool:
+        topic = f"doorpi/{self._table.site}/{edition.door}/list/{number}"
+        done = functools.partial(self._answered, edition)
+        return self._link.publish(topic, payload, is_retained=True, done=done)
 
     def _answered(self, edition: Edition, reason: int) -> None:
         self._moved_at = self._now()
@@ -17052,21 +17074,11 @@ class Publisher(MqttPart):
         why = f"not published: {self._link.trouble}" if is_failure else ""
         edition.answered(why, self._moved_at)
 
-    def is_done(self, wait_s: float) -> bool:
-        """Whether everything is published, and each door has put its list in force,
-        refused it, or had ``wait_s``."""
+    def _is_done(self, wait_s: float) -> bool:
         now = self._now()
         states = (edition.state(now)[0] for edition in self._editions.values())
         is_settled = self._has_begun and not self._queue and None not in states
         return is_settled or now > self._moved_at + wait_s + self.listen_s
-
-    def rows(self) -> Iterator[tuple[str, str, str, str]]:
-        """The table of what became of the lists."""
-        yield "DOOR", "CARDS", "LIST", "STATE"
-        for each in self._editions.values():
-            at = datetime.fromtimestamp(each.version).astimezone()
-            words, cards = each.state(self._now())[1], f"{len(each.people.cards):,}"
-            yield each.door, cards, f"{at:%Y-%m-%d %H:%M:%S}", printable(words)
 
 
 def public_text(key: Any) -> str:
@@ -17075,28 +17087,6 @@ def public_text(key: Any) -> str:
 
     raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     return base64.b64encode(raw).decode()
-
-
-def publish_editions(
-    editions: Sequence[Edition],
-    table: MqttConfig,
-    clock: Clock,
-    key: Any,
-    wait_s: float,
-    *,
-    shrink: bool,
-) -> Publisher:
-    """Publish the lists, and wait for the doors.  Raises: OSError, Unavailable."""
-    make = functools.partial(Publisher, editions=editions, key=key, shrink=shrink)
-    link = MqttLink("publish", table, Context(clock=clock), [make])
-    link.has_will, link.client_id = False, f"doorpi-publish-{os.urandom(4).hex()}"
-    publisher = cast(Publisher, link.parts[0])
-    try:
-        while not publisher.is_done(wait_s):
-            link.step()
-    finally:
-        link._drop()
-    return publisher
 
 
 ################################################################################
@@ -17118,11 +17108,6 @@ ORDER_TEMPLATE = (
     '{"do":"{{ value }}","id":"{{ range(100000)|random }}-{{ range(100000)|random }}",'
     '"at":{{ utcnow().timestamp()|round(3) }}}'
 )
-
-
-def compact_json(value: object) -> str:
-    """JSON for a payload."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 _ORDER = {
@@ -19983,13 +19968,13 @@ def _publish(
         raise Refused(f"{path} is missing: doorpi list-key makes it")
     clock = SystemClock()
     try:
-        how = table, clock, signing_key(path), args.wait
-        publisher = publish_editions(editions, *how, shrink=args.yes_shrink)
+        how = table, clock, signing_key(path)
+        Publisher(editions, *how, shrink=args.yes_shrink).run(args.wait)
     except (OSError, ValueError, Unavailable) as error:
         raise Refused(f"{error}; not everything was published") from None
-    say(["", *in_columns([*publisher.rows()])])
-    states = [each.state(clock.monotonic())[0] for each in editions]
-    return EX_OK if all(states) else EX_FAILED
+    rows, now = [("DOOR", "CARDS", "LIST", "STATE")], clock.monotonic()
+    say(["", *in_columns([*rows, *(each.row(now) for each in editions)])])
+    return EX_OK if all(each.state(now)[0] for each in editions) else EX_FAILED
 
 
 _say_now = functools.partial(print, flush=True)

@@ -232,10 +232,9 @@ def publish(port: int, folder: Path, doors: int, cards: int) -> Counter[str]:
         for number in range(doors)
     ]
     table = doorpi.MqttConfig(host="127.0.0.1", port=port, tls=False, door="x")
-    made = doorpi.publish_editions(
-        editions, table, RealClock(), KEY, 120.0, shrink=False
-    )
-    return Counter(row[3] for row in [*made.rows()][1:])
+    clock = RealClock()
+    doorpi.Publisher(editions, table, clock, KEY, shrink=False).run(120.0)
+    return Counter(each.state(clock.monotonic())[1] for each in editions)
 
 
 def play_fleet(args: Any, folder: Path) -> None:

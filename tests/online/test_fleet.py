@@ -46,9 +46,9 @@ class Master:
             people = {uid: doorpi.Credential(uid, f"Holder {uid}") for uid in uids}
             config = doorpi.Config(cards=people)
             editions.append(doorpi.Edition(door, config, self.folder / door))
-        how = self.table, RealClock(), self.key, wait_s
-        made = doorpi.publish_editions(editions, *how, shrink=shrink)
-        return {row[0]: row[3] for row in [*made.rows()][1:]}
+        how = self.table, (clock := RealClock()), self.key
+        Publisher(editions, *how, shrink=shrink).run(wait_s)
+        return {each.door: each.row(clock.monotonic())[3] for each in editions}
 
 
 @pytest.fixture
