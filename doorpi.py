@@ -16058,7 +16058,6 @@ class MqttLink:
     steady_s = 30.0  # a shorter connection counts as a failure to connect
     turn_s = 0.5  # the longest wait for the broker: ``close`` is noticed within it
     failed_s = 5.0  # until the next step of a part that failed
-    has_will = True  # false: it is not the link of a door
 
     def __init__(
         self,
@@ -16066,10 +16065,14 @@ class MqttLink:
         table: MqttConfig,
         context: Context,
         parts: Sequence[Callable[[MqttLink], MqttPart]] = (),
+        *,
+        is_door: bool = True,
     ) -> None:
+        """Without ``is_door`` it has no will, and an id of its own."""
         self.name, self.table, self.context = name, table, context
         self.root = f"doorpi/{table.site}/{table.door}"  # of the door's topics
-        self.client_id = f"doorpi-{table.site}-{table.door}"
+        who = f"{table.site}-{table.door}" if is_door else os.urandom(4).hex()
+        self._is_door, self._client_id = is_door, f"doorpi-{who}"
         self._now, self._closed = context.clock.monotonic, False
         self._client: Any = None
         self._backoff = Backoff(*self.backoff_s, random.random)
@@ -16108,11 +16111,10 @@ class MqttLink:
         ``done`` gets the reason code of the broker's acknowledgment: from MQTT_REFUSED
         on it is not delivered.  It must only note that.
         """
-        is_barred = self._now() < self.refused.get(topic, (-inf, ""))[0]
-        if is_barred or self.room <= 0:
+        if self.room <= 0 or self._now() < self.refused.get(topic, (-inf, ""))[0]:
             return False
         payload = payload.encode() if isinstance(payload, str) else payload
-        if len(topic) + len(payload) + len(correlation or b"") + 40 > self._max_packet:
+        if len(topic) + len(payload) + len(correlation or b"") + 40 > self.max_packet:
             self._take_answer(topic, MQTT_TOO_LARGE, "Packet too large")
             done(MQTT_TOO_LARGE)
             return True
@@ -16143,7 +16145,7 @@ class MqttLink:
         there is no connection any more."""
         try:
             if self._client is None:
-                self._connect()
+                self.connect()
             self._turn(self._step_parts())
         except BaseException:
             self.drop()
@@ -16152,7 +16154,7 @@ class MqttLink:
 
     # -- one connection
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
         """Raises: Unavailable."""
         try:
             client = self._client = self._new_client()
@@ -16182,7 +16184,7 @@ class MqttLink:
 
         table, api = self.table, CallbackAPIVersion.VERSION2
         client: Any = Client(
-            api, self.client_id, protocol=MQTTv5, reconnect_on_failure=False
+            api, self._client_id, protocol=MQTTv5, reconnect_on_failure=False
         )
         client.connect_timeout = self.connect_s
         client.max_inflight_messages_set(self.most_in_flight)
@@ -16190,7 +16192,7 @@ class MqttLink:
             client.username_pw_set(table.user or table.door, table.password.text)
         if table.tls:
             client.tls_set_context(self._tls)
-        if self.has_will:
+        if self._is_door:
             client.will_set(f"{self.root}/online", "offline", 1, retain=True)
 
         def noting(act: Callable[..., None]) -> Callable[..., None]:
@@ -16231,7 +16233,7 @@ class MqttLink:
         self._up_at = self._now()
         room = getattr(properties, "ReceiveMaximum", self.most_in_flight)
         self._room = min(self.most_in_flight, room)
-        self._max_packet = getattr(properties, "MaximumPacketSize", 268_435_455)
+        self.max_packet = getattr(properties, "MaximumPacketSize", 268_435_455)
         self._subscribe([*self._filters])
         for part in self.parts:
             part.due = -inf
@@ -16311,12 +16313,12 @@ class MqttLink:
         is_often = is_often and now - self._lost_at[0] <= self.takeover_s[0]
         words = f"the connection to {host} was lost"
         if is_taken_over:
-            words = f"another program connects to {host} as {self.client_id}"
+            words = f"another program connects to {host} as {self._client_id}"
             words += ": each door needs its own mqtt.door"
         elif loss.value > MQTT_REFUSED:
             words += f": {loss}"
         elif is_soon and is_often:  # mosquitto 2.0 does not say why
-            words += f" again; does another program connect as {self.client_id}?"
+            words += f" again; does another program connect as {self._client_id}?"
         if not is_soon:
             self._backoff.succeed()
         pause_s = self.takeover_s[1] * (is_taken_over and is_often)
@@ -16328,7 +16330,7 @@ class MqttLink:
         found = client and client.socket()
         if found:
             found.close()
-        self._up_at, self._room, self._max_packet = -inf, 0, 0
+        self._up_at, self._room, self.max_packet = -inf, 0, 0
         self._notes = deque[Callable[[], None]]()
         #: By its id, the topic of what was sent, and who gets the answer.
         self._unanswered: dict[int, tuple[str, Callable[[int], None]]] = {}
@@ -16345,8 +16347,8 @@ def _mqtt_property(kind: str, name: str, value: object) -> Any:
 
 
 def compact_json(value: object) -> str:
-    """JSON for a payload."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """JSON for a payload; dates are text."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 class MqttOrder(SimpleNamespace):
@@ -16411,9 +16413,6 @@ class Orders(MqttPart):
     look_s = 0.02  # while an order is under way
     #: These let nobody in, so they are taken while the clock is not set.
     harmless = ("lock", "lockdown-on")
-    wants: Mapping[str, Wants] = MappingProxyType(
-        {"unlock": Wants.UNLOCK, "lock": Wants.LOCK, "status": Wants.STATUS}
-    )
 
     def __init__(self, link: MqttLink) -> None:
         self._link, self._context = link, link.context
@@ -16427,7 +16426,7 @@ class Orders(MqttPart):
         self._logs: dict[str, Every] = {}  # of refusals, by their results
         self._events = Forgiving(link.context.events, self._report)
 
-    def _report(self, why: str, is_write: bool = False) -> None:
+    def _report(self, why: str, is_write: bool) -> None:
         if why:
             log.warning("%s: %s", self._link.name, why)
 
@@ -16507,8 +16506,8 @@ class Orders(MqttPart):
 
     def _carry_out(self, order: MqttOrder) -> None:
         """On a thread of its own, but for ``events``."""
-        other = self._resend if order.do == "events" else self._lock_down
-        act = self._ask if order.do in self.wants else other
+        act = self._lock_down if "lockdown" in order.do else self._ask
+        act = self._resend if order.do == "events" else act
         try:
             result, order.detail = act(order)
         except Exception as error:  # the other orders continue
@@ -16517,7 +16516,7 @@ class Orders(MqttPart):
 
     def _ask(self, order: MqttOrder) -> tuple[str, str]:
         """The door's result, and its detail."""
-        name, wants = f"{order.id} {order.sender} {order.at}", self.wants[order.do]
+        name, wants = f"{order.id} {order.sender} {order.at}", Wants(order.do)
         at, until = self._context.clock.now(), order.good_until
         answer = self._context.ask(
             AccessRequest(
@@ -16572,9 +16571,8 @@ class Orders(MqttPart):
 # Every part has the head, so parts may come in any order.
 
 PART_MAGIC, SIGNATURE_BYTES = b"DPL1", 64
-#: Of a message.  mosquitto 2.1 takes 2 MB, EMQX 1 MB, AWS IoT 128 kB.
-PART_BYTES = 96 * 1024
-CHUNK_BYTES = PART_BYTES - 1024
+#: A message has 1 kB more.  mosquitto 2.1 takes 2 MB, EMQX 1 MB, AWS IoT 128 kB.
+CHUNK_BYTES = 95 * 1024
 MOST_PARTS = 200  # more would not be a list of LIST_BYTES
 AHEAD_S = 86_400.0  # a list from further ahead of the clock is refused
 
@@ -16606,9 +16604,8 @@ def packed(people: Config) -> bytes:
         {"uid": card.uid, "holder": card.holder, **_unusual(card, names, usual)}
         for card in sorted(people.cards.values(), key=attrgetter("holder", "uid"))
     ]
-    list_ = {"cards": cards, "schedules": schedule_entries(people.schedules)}
-    text = json.dumps(list_, ensure_ascii=False, separators=(",", ":"), default=str)
-    return zlib.compress(text.encode(), 9)
+    entries = {"cards": cards, "schedules": schedule_entries(people.schedules)}
+    return zlib.compress(compact_json(entries).encode(), 9)
 
 
 def schedule_entries(schedules: Schedules) -> dict[str, object]:
@@ -16629,8 +16626,6 @@ def unpacked(whole: bytes) -> Config:
         text = inflater.decompress(whole, LIST_BYTES + 1)  # it may be a zip bomb
         if len(text) > LIST_BYTES:
             raise ListError(f"it is longer than {LIST_BYTES / 1e6:.0f} MB")
-        if not inflater.eof or inflater.unused_data:
-            raise ListError("its end is missing, or is not its end")
         found = json.loads(text)
         schedules = schedules_from(json.dumps(found["schedules"]))
         for entry in found["cards"]:
@@ -16669,8 +16664,6 @@ def _signed_of(line: bytes, chunk: bytes) -> bytes:
 def read_part(message: bytes, keys: str) -> tuple[ListHead, str, bytes]:
     """The head, the key of ``keys`` with which it is signed, and the chunk.  Raises:
     ListError."""
-    if len(message) > PART_BYTES:
-        raise ListError(f"a part has {len(message):,} bytes, more than {PART_BYTES:,}")
     begins = len(PART_MAGIC) + SIGNATURE_BYTES
     signature = message[len(PART_MAGIC) : begins]
     line, end, chunk = message[begins:].partition(b"\n")
@@ -16695,7 +16688,7 @@ class PublishedList(MqttPart):
     confirm_s = 3600.0  # the list in force is confirmed so often while the link is up
     patience_s = 30.0  # until missing parts are reported
     retry_s = 60.0  # after trouble with the disk or the clock
-    count_s = 10.0  # between two counts of cards
+    count_s = 60.0  # between two counts of cards: there may be a million
     busy_s, idle_s = 0.2, 1.0
 
     def __init__(self, link: MqttLink) -> None:
@@ -16835,15 +16828,9 @@ class PublishedList(MqttPart):
         self._roster.take(
             [*people.cards.values()], is_forced=head.shrink, mark=new.mark,
             about=f"list of {head.day}",
-            hours=json.dumps(schedule_entries(people.schedules)),
+            hours=compact_json(schedule_entries(people.schedules)),
         )  # fmt: skip
         self._context.store.keep(f"published {self._link.name}", new.mark)
-
-
-def list_health(link: MqttLink) -> dict[str, object]:
-    """What ``health`` says of the published list."""
-    parts = (part for part in link.parts if isinstance(part, PublishedList))
-    return next((part.health() for part in parts), {})
 
 
 # -- the publisher
@@ -16941,11 +16928,6 @@ class Edition:
         #: What the door says of its list, and when.
         self.said, self.said_at, self.is_away = dict[str, Any](), -inf, False
 
-    def refusal(self) -> str:
-        """Why the door would refuse the list, in words."""
-        empty = "it is empty" * (not self.people.cards)
-        return list_refusal(self.before.cards, self.people.cards) or empty
-
     def messages(self, site: str, at: float, key: Any, *, shrink: bool) -> list[bytes]:
         """The payloads of list/1, list/2, ...; none if the door has this list in force.
         Empty ones remove what is left of a longer list."""
@@ -17022,11 +17004,9 @@ class Publisher(MqttPart):
         self.filters = {f"{root}/health": True, f"{root}/online": True}
         self._begin_at, self._moved_at = inf, self._now()
         self._queue = deque[tuple[Edition, int, bytes]]()
-        self._has_begun = False
         context = Context(clock=clock)
-        self._link = MqttLink("publish", table, context, [lambda link: self])
-        self._link.has_will = False
-        self._link.client_id = f"doorpi-publish-{os.urandom(4).hex()}"
+        me = [lambda link: self]
+        self._link = MqttLink("publish", table, context, me, is_door=False)
 
     def run(self, wait_s: float) -> None:
         """Publish the lists; each door then has ``wait_s`` to put its list in force or
@@ -17051,12 +17031,10 @@ class Publisher(MqttPart):
                 edition.said_at = self._now()
 
     def step(self) -> float:
-        every = self._editions.values()
-        is_all_heard = all(edition.said for edition in every)
-        if not self._has_begun and (is_all_heard or self._now() >= self._begin_at):
-            self._has_begun = True
+        if self._now() >= self._begin_at:
+            self._begin_at = inf
             how = self._table.site, self._clock.now().timestamp(), self._key
-            for each in every:
+            for each in self._editions.values():
                 messages = each.messages(*how, shrink=self._shrink)
                 self._queue += ((each, n, m) for n, m in enumerate(messages, 1))
         while self._queue and self._publish(*self._queue[0]):
@@ -17077,8 +17055,7 @@ class Publisher(MqttPart):
     def _is_done(self, wait_s: float) -> bool:
         now = self._now()
         states = (edition.state(now)[0] for edition in self._editions.values())
-        is_settled = self._has_begun and not self._queue and None not in states
-        return is_settled or now > self._moved_at + wait_s + self.listen_s
+        return None not in states or now > self._moved_at + wait_s + self.listen_s
 
 
 def public_text(key: Any) -> str:
@@ -17194,7 +17171,6 @@ class Announcement(MqttPart):
 
     def __init__(self, link: MqttLink) -> None:
         self._link, self._sent, self._again_at = link, "", inf
-        self._removed = ""  # the topic whose door the broker has removed
 
     def up(self) -> None:
         self._sent = ""
@@ -17212,22 +17188,15 @@ class Announcement(MqttPart):
         if table.homeassistant:
             text = compact_json(discovery(table, context.config.door.name))
         before = context.store.recall(self.note) or ""
-        if before and before == self._removed:
-            context.store.keep(self.note, "")
-            self._removed = ""
-        elif before and (before != topic or not text):
-            done = functools.partial(self._note_removal, before)
-            link.publish(before, "", is_retained=True, done=done)
+        if before and (before != topic or not text):
+            if link.publish(before, "", is_retained=True):
+                context.store.keep(self.note, "")
         elif text and (text != self._sent or now >= self._again_at):
             if before != topic:
                 context.store.keep(self.note, topic)
             if link.publish(topic, text, is_retained=True):
                 self._sent, self._again_at = text, inf
         return min(self.look_s, self._again_at - now)
-
-    def _note_removal(self, topic: str, reason: int) -> None:
-        if reason < MQTT_REFUSED:
-            self._removed, self.due = topic, -inf
 
 
 UID_IN_TEXT = r"\b([0-9A-Fa-f]{2}:?){3,9}[0-9A-Fa-f]{2}\b"
@@ -17366,10 +17335,8 @@ class DoorState(MqttPart):
             return
         self._move = None
         when = {"at": utc_text(event.at), "by": known.holder}
-        if state := MOVED_TO.get(result):
-            self._lock = {"state": state, **when, "result": result}
-        else:
-            self._lock = {**self._lock, "result": result}
+        moved = {"state": MOVED_TO[result], **when} if result in MOVED_TO else {}
+        self._lock = {**self._lock, **moved, "result": result}
         if result in MOVED:
             self._is_battery_low = LOW_BATTERY_WORDS in event.detail
         if result is Result.UNLOCKED and event.holder:
@@ -17406,6 +17373,7 @@ class DoorState(MqttPart):
         faults = {"door"} if troubles is None else {*troubles} - {Signal.LOCKED_DOWN}
         faults |= {"mqtt-refused"} if self._link.refused else set()
         budget = CallBudget(context.clock, context.events, config.lock.kind, 0)
+        lists = (part for part in self._link.parts if isinstance(part, PublishedList))
         return {
             "faults": sorted(faults),
             "lockdown": "on" if context.people.locked_down() else "off",
@@ -17413,7 +17381,7 @@ class DoorState(MqttPart):
             "since": self._running_since(),
             "version": __version__,
             "clock": "set" if is_set else "not-set",
-            "list": list_health(self._link),
+            "list": next((part.health() for part in lists), {}),
             "calls": budget.used,
         }
 
@@ -18411,13 +18379,12 @@ def _greet_broker(
     table: MqttConfig, own: OnlineStore, clock: Clock
 ) -> Iterator[Finding]:
     """Under another id: the broker ends a connection when its id comes again."""
-    link = MqttLink("doctor", table, Context(clock=clock))
-    link.has_will, link.client_id = False, f"doorpi-doctor-{os.urandom(4).hex()}"
+    link = MqttLink("doctor", table, Context(clock=clock), is_door=False)
     try:
-        link._connect()
+        link.connect()
+        kb = link.max_packet / 1000
     finally:
-        link._drop()
-    kb = link._max_packet / 1000
+        link.drop()
     yield Finding(OK, f"the broker accepts us, and messages of up to {kb:,.0f} kB")
 
 
@@ -19945,7 +19912,8 @@ def cmd_publish(args: argparse.Namespace) -> int:
         return EX_OK
     if not isinstance(table, MqttConfig):
         raise Refused("the settings have no [mqtt], which names the broker")
-    why = [f"{each.door}: {words}" for each in editions if (words := each.refusal())]
+    lost = {e.door: list_refusal(e.before.cards, e.people.cards) for e in editions}
+    why = [f"{door}: {words}" for door, words in lost.items() if words]
     if why and not args.yes_shrink:
         raise Refused(f"{'; '.join(why)}; if that is meant: --yes-shrink")
     return _publish(editions, table, folder / LIST_KEY, args)

@@ -29,7 +29,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import doorpi
-from doorpi import MqttLink, MqttPart, PublishedList, list_health
+from doorpi import MqttLink, MqttPart, PublishedList
 from tests.helpers.broker import MOSQUITTO, free_port
 from tests.helpers.chat import RealClock
 from tests.helpers.fleet import KEY, public
@@ -147,7 +147,7 @@ class Day(MqttPart):
 
     def step(self) -> float:
         link = self._link
-        text = json.dumps({"list": list_health(link)})
+        text = json.dumps({"list": link.parts[1].health()})
         if text != self._said and link.publish(
             f"{link.root}/health", text, is_retained=True
         ):

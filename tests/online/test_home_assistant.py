@@ -233,28 +233,17 @@ def test_a_door_that_was_never_announced_is_not_removed(context):
     assert not link.sent
 
 
-def test_a_removal_that_was_refused_is_tried_again(link):
+def test_a_removal_waits_for_the_link(link):
     link.steps(10)
-    link.reason = 0x87
+    link.is_up = False
     link.restart(table(homeassistant=False))
     link.steps(10)
-    link.reason = 0
-    link.restart(table(homeassistant=False))
+    assert link.context.store.recall("mqtt announced") == TOPIC
+
+    link.is_up = True
     link.steps(10)
 
     assert link.sent[-1].text == ""
-    assert link.context.store.recall("mqtt announced") == ""
-
-
-def test_a_full_disk_at_a_removal_does_not_end_the_link(link, monkeypatch):
-    link.steps(10)
-    link.restart(table(homeassistant=False))
-    link.part.step()
-    with monkeypatch.context() as full:
-        full.setattr(link.context.store, "keep", lambda *_: 1 / 0)
-        link.answer(0)
-    link.steps(10)
-
     assert link.context.store.recall("mqtt announced") == ""
 
 
