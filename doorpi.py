@@ -13903,7 +13903,7 @@ class OnlineStore(SqliteFile):
         return dict(map(tuple, self._query(sql, prefix, ends)))
 
     def keep(self, name: str, value: str) -> None:
-        """Store a note, unless it is as it was: cards wear out."""
+        """Store a note, unless it has not changed: SD cards wear out."""
         if self.recall(name) != value:
             self.change({name: value})
 
@@ -15290,6 +15290,9 @@ class CobotDesk:
         except Unavailable:
             self._close_inbox()
             raise
+        finally:
+            if self._is_closed:  # while the inbox was opened
+                self._close_inbox()
         return self.look_every_s
 
     def close(self) -> None:
@@ -15304,8 +15307,8 @@ class CobotDesk:
         if self._table.check_in == "off":
             return
         events, store = self._context.events, self._context.store
-        note = store.recall("cobot bookmark")
-        mark = _count(note) if note else events.last_id()
+        note, newest = store.recall("cobot bookmark"), events.last_id()
+        mark = min(_count(note), newest) if note else newest  # else it is another log
         exits = [each.name for each in self._context.config.readers if each.is_exit]
         for event in ended_events(events, mark, at):
             mark, uid = event.id, event.uid
@@ -15714,8 +15717,7 @@ class Telegram:
     def _store_updates(self, updates: Sequence[Any]) -> list[ChatTask]:
         """Store the updates; returns the tasks that come from them.  A message that
         cannot be stored is never carried out: another process might do it again."""
-        new, notes = list[ChatTask](), dict[str, str | None]()
-        number = 0
+        new, notes, number = list[ChatTask](), dict[str, str | None](), 0
         for update in updates:
             try:
                 number = _field(update, "update_id", int)
@@ -15786,7 +15788,8 @@ class Telegram:
         begun = {f"task {number}" for number in [*self._at_once]}  # before looking
         tasks = {f"task {task.id}": task._replace(arrived=arrived) for task in new}
         for name, text in self._store.under("task ").items():
-            tasks.setdefault(name, ChatTask(*json.loads(text)))
+            known = json.loads(text)[: len(ChatTask._fields)]  # a newer version's
+            tasks.setdefault(name, ChatTask(*known))
         for task in [tasks[name] for name in tasks.keys() - begun]:
             self._at_once[task.id] = task
             start_thread(functools.partial(self._run_task, task), f"chat {task.id}")

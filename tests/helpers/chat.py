@@ -115,8 +115,9 @@ class ChatRoom:
 
     @property
     def tasks(self) -> list[doorpi.ChatTask]:
+        known = len(doorpi.ChatTask._fields)
         texts = self.store.under("task ").values()
-        return [doorpi.ChatTask(*json.loads(text)) for text in texts]
+        return [doorpi.ChatTask(*json.loads(text)[:known]) for text in texts]
 
     def step(self) -> str:
         """One step; in words what was in its way."""

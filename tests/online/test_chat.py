@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -417,7 +418,11 @@ def test_a_command_that_was_begun_is_answered_with_what_became_of_it(room):
 
 
 def test_a_question_is_simply_asked_again(room):
-    begun_before(room, "/status")
+    """Also one that a newer version has stored, with more in it."""
+    number = begun_before(room, "/status")
+    note = f"task {number}"
+    newer = [*json.loads(room.store.recall(note)), "more"]
+    room.store.keep(note, json.dumps(newer))
     room.door = lambda request: Answer(True, ["locked, it answers"])
 
     room.settle()

@@ -403,6 +403,16 @@ def test_a_member_who_was_checked_in_at_the_desk_is_not_again(desk):
     assert space.server.calls["check-in"] == 0
 
 
+def test_a_new_log_in_place_of_a_broken_one_is_read_on(desk):
+    space = desk(check_in="after")
+    space.server.add("m1", KEN)
+    space.notes.keep("cobot bookmark", "5000")
+    space.run()
+    space.enter(KEN)
+    space.run()
+    assert space.check_ins == {TODAY: "done"}
+
+
 def test_an_old_check_in_is_none(desk):
     """Cobot's own example of a current one is of 2018."""
     space = entered(desk)
