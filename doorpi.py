@@ -6492,8 +6492,7 @@ REFUSALS = (
 
 
 class WebLock(Lock):
-    """A lock that is reached over HTTP.  Only here does a failed call (9) become a
-    failure of a lock (6)."""
+    """A lock that is reached over HTTP.  Only here an HttpError becomes a LockError."""
 
     base_url = ""  # the vendor's; the owner may set another one
     headers: tuple[tuple[str, str], ...] = ()  # of each request; {} is the api_key
@@ -6596,8 +6595,8 @@ class WebLock(Lock):
 class SesameMini(WebLock):
     """Sesame and Sesame mini over the first public API, with the WiFi access point.
 
-    The answer to a command is the id of a task.  How that ends is the lock's own
-    report, which is not checked: ``locked`` can lag by minutes even with
+    The answer to a command is the id of a task, whose end is the lock's own report.  It
+    is not compared with the status, where ``locked`` can lag by minutes even with
     ``responsive``.
 
     Source: docs.candyhouse.co (2019); homebridge-sesame issues 4 and 12 on the lag.
@@ -6997,7 +6996,7 @@ class NukiBridge(NukiLock):
     types = (0, 3, 4)
     _type = types[0]
     _quiet_since = -inf
-    _has_asked_lock = False  # itself, since the last command
+    _has_asked_lock = False  # directly, since the last command
 
     def status(self, by: float) -> LockStatus:
         return self._read(self._ask_lock("/lockState", "", by))
@@ -7094,8 +7093,8 @@ class NukiWeb(NukiLock):
     policy = LockPolicy(
         confirm_at_s=(2.0, 4.0, 7.0, 11.0, 16.0), wake_every_s=300.0, wake_s=5.0
     )
-    #: A lock that is unlocked for longer is asked itself: the cloud was seen to miss
-    #: that it was locked.  An old "locked" does no harm: a tap unlocks either way.
+    #: A lock that seems unlocked for longer is asked directly, as the cloud was seen to
+    #: miss that it was locked.  An old "locked" does no harm: a tap unlocks either way.
     old_s = 3600.0
     headers = (("Authorization", "Bearer {}"),)
     path = "/smartlock/{}"
@@ -7397,14 +7396,15 @@ def _refuse_odd(path: Path) -> None:
 
 
 def _has_no_room(path: Path, needed: int = 65_536) -> bool:
-    """By default: not even for a -wal and a -shm."""
+    """Whether the disk has less room than ``needed`` bytes, by default those of a -wal
+    and a -shm."""
     disk = os.statvfs(path)
     free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
     return free * disk.f_frsize < needed
 
 
 def _is_broken(error: Exception) -> bool:
-    if isinstance(error, UnicodeDecodeError):  # its values cannot raise that
+    if isinstance(error, UnicodeDecodeError):  # in a name: values are never refused
         return True
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -7691,13 +7691,13 @@ def _upsert(table: str, key: str, *columns: str, kept: Collection[str] = ()) -> 
 
 
 def _count(value: object) -> int:
-    """0 for what an older program has not written, or what is damaged."""
+    """A stored number; 0 if an older program has not written it, or it is damaged."""
     is_number = re.fullmatch(r"\d{1,15}", str(value), re.ASCII)
     return int(str(value)) if is_number else 0
 
 
 def _event(row: Mapping[str, Any]) -> Event:
-    """A row of EVENT_QUERY, however broken."""
+    """The event in a row of EVENT_QUERY, however broken that is."""
     reason, command, result = row["reason"], row["command"], row["result"]
     return Event(
         id=row["id"],
@@ -7728,7 +7728,7 @@ SELECT e.id, e.at, e.uid, e.holder, e.reason, e.command, e.source,
        e.note
 FROM events e LEFT JOIN outcomes o ON o.event = e.id
 """
-#: Longer than a verb moves a lock and its fallback, with the longest confirm_s.
+#: A verb moves a lock and its fallback in less, even with the longest confirm_s.
 VERB_S = 900.0
 
 CHAIN_QUERY = "SELECT id, hash FROM chains WHERE name = ?"
@@ -7813,8 +7813,8 @@ class SqliteEvents(SqliteFile):
         return iso_time(rows[0][0]) if rows else None
 
     def close_interrupted(self) -> int:
-        """For VERB_S, the event of a verb that moves the lock itself is left to that
-        verb."""
+        """An event of a verb that moves the lock itself is left to the verb for
+        VERB_S."""
         now, alive, dead = datetime.now(UTC), list[int](), list[int]()
         with self._transaction() as db:
             newest = self.last_id()
@@ -7873,8 +7873,8 @@ class SqliteEvents(SqliteFile):
         sought: Sought = EVERYTHING,
         after_id: int = 0,
     ) -> Iterator[Event]:
-        """Those ``sought`` of ``since`` and later with an id above ``after_id``, oldest
-        first; a page at a time, or a slow consumer would make the -wal grow."""
+        """The events ``sought`` of ``since`` and later, with an id above ``after_id``,
+        oldest first; a page at a time, or a slow consumer would make the -wal grow."""
         early = utc_text(since) if since else ""
         if early:
             # Ids are the order of the log, and a clock may jump.  (Without the + SQLite
@@ -7892,12 +7892,12 @@ class SqliteEvents(SqliteFile):
             after_id = found[-1].id
 
     def latest(self, count: int, sought: Sought = EVERYTHING) -> list[Event]:
-        """The last ``count`` of those ``sought``, oldest first."""
+        """The last ``count`` events ``sought``, oldest first."""
         return self._rows(sought, {}, "e.id DESC", count)[::-1]
 
     def last_id(self, chain: str = "events") -> int:
-        """That of the newest event; or, in ``events-start``, of the last that `forget`
-        removed."""
+        """The id of the newest event; in ``events-start``, of the last one that
+        `forget` removed."""
         return self.head(chain)[0]
 
     def head(self, chain: str) -> tuple[int, str]:
@@ -8012,7 +8012,7 @@ _as_json = json.JSONEncoder(separators=(",", ":"), default=repr).encode
 
 def chain_hash(previous: str, row: Sequence[Any], later: Sequence[Any] = ()) -> str:
     """Ties ``row`` to the one before: SHA-256 over both, in hex.  ``later`` are its
-    values of CHAINED_LATER; an empty note is left out, as before there were any."""
+    values of CHAINED_LATER; an empty note is left out, as older versions had none."""
     *older, note = later or [""]
     row = [*row, *(later if note else older if any(older) else ())]
     return hashlib.sha256(_as_json([previous, *row]).encode()).hexdigest()
@@ -8145,10 +8145,6 @@ UPDATE cards SET enabled = 0, valid_from = NULL, valid_until = NULL, schedule = 
 """
 
 
-def _day(value: Any) -> date | None:
-    return None if value in (None, "") else date.fromisoformat(value)
-
-
 def _limit_of(value: Any) -> date | None:
     """A limit of an entry.  For a program that knows only days, an entry with a time
     of day is broken: it refuses the card, and opens neither longer nor earlier."""
@@ -8203,20 +8199,16 @@ PASS_COLUMNS = (  # as the fields of PassCode and GuestPass
 
 
 def _guest_pass(row: Mapping[str, Any]) -> GuestPass:
-    """A row of passes.  Raises: DataError; a limit that is broken is no limit less."""
-    times = {}
+    """The pass in a row of passes.  Raises: DataError if a limit of it is broken."""
+    values = dict(row)
     for name in ("ends", "made_at", "starts", "used_at", "revoked_at"):
-        times[name] = at = iso_time(row[name])
+        at = values[name] = iso_time(row[name])
         if at is None and (row[name] is not None or name in ("ends", "made_at")):
             raise sqlite3.DataError(f"guest pass {row['id']}: {name} is broken")
-    return GuestPass(
-        code=PassCode(str(row["id"]), times.pop("ends") or EPOCH, bool(row["once"])),
-        holder=str(row["holder"]),
-        made_at=times.pop("made_at") or EPOCH,
-        made_by=str(row["made_by"]),
-        schedule=None if row["schedule"] is None else str(row["schedule"]),
-        **times,
-    )
+    for name in ("id", "holder", "made_by"):
+        values[name] = str(row[name])
+    pass_id, is_once, ends, *rest = (values[name] for name in PASS_COLUMNS)
+    return GuestPass(PassCode(pass_id, ends, bool(is_once)), *rest)
 
 
 SYNCED_TABLES = """
@@ -8301,15 +8293,15 @@ class SyncedPeople(SqliteFile):
     schema = (SYNCED_TABLES, PUBLISHED_COLUMNS)
 
     def find(self, uid: Uid) -> Credential | None:
-        """If several sources know it: the published list, or else the first that has it
-        enabled.  Some know only the first four bytes of their cards: ``01234567*``."""
+        """If several sources know the card, the published list counts, or else the
+        first that has it enabled.  ``01234567*`` is one known by only four bytes."""
         order = "ORDER BY source = 'mqtt' DESC, enabled DESC, source LIMIT 1"
         which = f"WHERE uid IN (?, ?) {order}"
         rows = self._query(f"{MEMBER_QUERY} {which}", uid, f"{uid[:8]}*")
         return _member(dict(rows[0]))._replace(uid=uid) if rows else None
 
     def cards(self, source: str = "") -> Iterator[Credential]:
-        """Everybody, or everybody of ``source``, by holder."""
+        """The cards of ``source``, or all, by holder."""
         which = "WHERE source = ?" if source else "WHERE ? = ''"
         query = f"{MEMBER_QUERY} {which} ORDER BY holder, uid, source"
         yield from (_member(dict(row)) for row in self._query(query, source))
@@ -8432,11 +8424,11 @@ class SqlitePeople(SqliteFile):
     takes its place when it is broken or lost: people on the list must still get in on
     the day after a power cut.
 
-    One bad byte in a -wal, and SQLite silently takes back what was written after it: a
-    card that was revoked, a lockdown.  So no change stays there, and changes are
-    counted: a list that has fewer than its copy counts as broken.  The count, lockdown
-    and blocks are noted in the ``events`` too: damage to one file neither ends a
-    lockdown nor lifts a block.
+    After a bad byte in a -wal, SQLite silently drops what was written later, such as a
+    revocation or a lockdown.  So no change stays there, and changes are counted: a list
+    that has fewer than its copy counts as broken.  The count, lockdown and blocks are
+    also noted in the ``events``: damage to one file neither ends a lockdown nor lifts a
+    block.
     """
 
     schema = (CARDS_TABLES, BLOCKS_TABLE, PASSES_TABLE, PROOF_COLUMNS)
@@ -8454,9 +8446,9 @@ class SqlitePeople(SqliteFile):
         self.reserve = path.with_name("reserve")  # room for a block and a lockdown
 
     def find(self, uid: Uid) -> Credential | None:
-        """By the published list, by this one, or else by those that are synced: if they
-        cannot be read, the card is not known there.  A secure card stays one even if
-        this list cannot be read."""
+        """The card as the published list has it, else this one, else a synced one;
+        those that cannot be read do not count.  A secure card stays one even if this
+        list cannot be read."""
         try:
             found = self.listed(uid)
         except StoreError:
@@ -8475,12 +8467,12 @@ class SqlitePeople(SqliteFile):
         return found
 
     def published(self, uid: Uid) -> Credential | None:
-        """By the published list alone."""
+        """The card as the published list has it."""
         found = self.synced.find(uid)
         return found if found and found.source is Origin.MQTT else None
 
     def listed(self, uid: Uid) -> Credential | None:
-        """By this list alone."""
+        """The card as this list has it."""
         rows = self._query("SELECT * FROM cards WHERE uid = ?", uid)
         return _credential(uid, dict(rows[0])) if rows else None
 
@@ -14806,6 +14798,10 @@ def _pass_span(said: Mapping[str, Any]) -> Span:
     start_min = 60 * int(said["from_hour"]) + int(said["from_minute"])
     end_min = 60 * int(said["to_hour"]) + int(said["to_minute"])
     return Span(days, start_min, end_min + (end_min % 60 == 59))  # 3:59: until 4:00
+
+
+def _day(value: Any) -> date | None:
+    return None if value in (None, "") else date.fromisoformat(value)
 
 
 class Space:
