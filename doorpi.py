@@ -444,18 +444,6 @@ def parse_limit(text: str) -> date:
     return at
 
 
-def tidy_limit(limit: date | None, *, is_end: bool) -> date | None:
-    """The limit as a day if it is a time at which a day begins, or of an end the last
-    minute of a day: as tables write whole days."""
-    if not isinstance(limit, datetime):
-        return limit
-    minute = limit.hour * 60 + limit.minute
-    if is_end and minute == 1439:
-        return limit.date()
-    is_midnight = limit == datetime.fromordinal(limit.toordinal())
-    return limit.date() - timedelta(days=is_end) if is_midnight else limit
-
-
 def begins_at(limit: date) -> datetime:
     """From when on a ``valid_from`` lets in: local, without a zone."""
     day = datetime.fromordinal(limit.toordinal())
@@ -2031,7 +2019,7 @@ LOCK_KINDS: dict[str, LockKind] = {
 }
 
 
-class Table:
+class Table(SimpleNamespace):
     """A table of doorpi.toml.  Its class declares the keys; a value never changes."""
 
     keys: ClassVar[dict[str, Setting]] = {}
@@ -2042,10 +2030,7 @@ class Table:
 
     def __init__(self, **values: Any) -> None:
         defaults = {key: each.default for key, each in self.keys.items()}
-        vars(self).update({**defaults, **values})
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and vars(self) == vars(other)
+        super().__init__(**{**defaults, **values})
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Each key with its value."""
@@ -2440,12 +2425,11 @@ SECTIONS: dict[str, type[Table]] = {
     for name, table in Config._field_defaults.items()
     if isinstance(table, Table)
 } | {"fallback": LockAccess}
-#: The tables that are written once for each entry, and the key that names an entry.
-LISTS = {
-    "schedule": "name", "card": "holder", "person": "name", "authority": "name",
-    "scanner": "name", "notify": "name", "list": "name", "telegram.user": "holder",
-    "open": "",
-}  # fmt: skip
+#: The tables that are written once for each entry.
+LISTS = (
+    "schedule", "card", "person", "authority", "scanner", "notify", "list",
+    "telegram.user", "open",
+)  # fmt: skip
 #: The tables of `doorpi online`; the door needs none of them.
 ONLINE: dict[str, type[Table]] = {
     "telegram": TelegramConfig, "notify": NotifyConfig, "cobot": CobotConfig,
@@ -2734,11 +2718,11 @@ class Parser:
     def unknown(self, where: str, key: str, keys: Iterable[str]) -> None:
         """Report a key, without its value: that may be a secret.  The key that was
         probably meant is not reported as missing."""
-        table, place = where.partition(" ")[0], f"{where}.".lstrip(".")
+        place, named = f"{where}.".lstrip("."), {"name", "holder"} & {*keys}
         homes = {name for name in HOMES if key in TABLES[name]}
         words = f"unknown key{did_you_mean(key.lower(), keys)}"
-        if LISTS.get(table) and key in LISTS.values():  # such as the name of a card
-            words = f"unknown key; did you mean {LISTS[table]!r}?"
+        if key in ("name", "holder") and named:  # such as the name of a card
+            words = f"unknown key; did you mean {named.pop()!r}?"
         elif homes:
             words = f"belongs in {' or '.join(sorted(HEADERS[name] for name in homes))}"
             self.reported |= {f"{name}.{key}" for name in homes}
@@ -2789,8 +2773,7 @@ class Parser:
     def credentials(self, where: str, table: object, keys: Keys) -> list[Credential]:
         """The cards of one ``[[card]]`` or ``[[person]]`` that can be listed."""
         raw = self.table(where, table, keys)
-        first = tidy_limit(raw["valid_from"], is_end=False)
-        last = tidy_limit(raw["valid_until"], is_end=True)
+        first, last = raw["valid_from"], raw["valid_until"]
         if first and last and begins_at(first) >= ends_at(last):
             words = f"before valid_from ({first}), so the card would never work"
             self.report(f"{where}.valid_until", f" = {last}: {words}")
@@ -12327,11 +12310,10 @@ def time_at(text: str, now: datetime | None = None) -> datetime:
     return at
 
 
-def limit_at(text: str, *, is_end: bool) -> date | None:
+def limit_at(text: str) -> date:
     """A limit of access: a day, or a time as ``time_at`` takes it, without a zone.
     Raises: ValueError, OverflowError."""
-    limit = time_at(text) if ":" in text else wall_time(text).date()
-    return tidy_limit(parse_limit(str(limit)), is_end=is_end)
+    return time_at(text) if ":" in text else wall_time(text).date()
 
 
 def instant_meant(at: datetime, clock: SystemClock) -> datetime:
@@ -13344,23 +13326,23 @@ def _typed(key: str, value: object) -> object:
             raise ValueError("expected yes or no")
         return TRUE_FALSE[value.lower()]
     if key in ("valid_from", "valid_until") and value:
-        return _limit_typed(value)
+        return _limit_typed(value, is_end=key == "valid_until")
     if key == "generation" and value.isdecimal():
         return int(value)
     return value.lower() if key == "role" else value
 
 
-def _limit_typed(text: str) -> date:
-    """A day, also one that is written as its midnight; or a local time.  Raises:
-    ValueError."""
+def _limit_typed(text: str, *, is_end: bool) -> date:
+    """A day, also one that is written as its midnight, or as an end with its last
+    minute; or a local time.  Raises: ValueError."""
     found = re.fullmatch(WRITTEN_DAY, text)
     with contextlib.suppress(ValueError):
         if found:
             parts = found.group(1, 2, 3) if found[1] else found.group(6, 5, 4)
             day = date(*map(int, parts))
-            if found[7] in (None, "0:00", "00:00"):
+            if found[7] in (None, "0:00", "00:00", *["23:59"] * is_end):
                 return day
-            if found[7] == "23:59" or not found[9]:
+            if not found[9]:
                 return datetime.fromisoformat(f"{day} {found[7]:0>5}{found[8] or ''}")
     raise ValueError("expected 2026-12-31, or a local time: 2026-12-31 18:00")
 
@@ -16839,7 +16821,7 @@ class FleetParser(Parser):
     """One reading of FLEET.toml."""
 
     door_keys: ClassVar[Keys] = {
-        "id": Setting("", "mqtt.door of that door", is_needed=True),
+        "id": Setting("", "mqtt.door of that door", check=TOPIC, is_needed=True),
         "name": Setting("", "for whoever reads the file"),
     }
     doors_key = Setting((), "ids of the doors that it opens", is_needed=True)
@@ -16885,11 +16867,8 @@ class FleetParser(Parser):
         for number, table in enumerate(tables, 1):
             place = f"door {number}"
             name = self.table(place, table, self.door_keys)["id"]
-            if name and not re.fullmatch("[a-z0-9-]+", name):
-                words = "expected letters a to z, digits and -"
-                self.report(f"{place}.id", f" = {_shown(name)}: {words}")
-            if name in doors:
-                self.report(f"{place}.id", ": another door has this id")
+            if name:
+                self._check_first(place, "id", f"door {name}", name)
             doors[name] = {}
         return doors
 
@@ -20277,12 +20256,8 @@ AT = reads(
     time_at,
     "{text!r} is not a time: 22:10, 'Sat 22:10', 2026-12-24 or '2026-12-24 22:10'",
 )
-BEGIN, LIMIT = (
-    reads(
-        functools.partial(limit_at, is_end=is_end),
-        "{text!r} is not a date such as 2026-12-31, or a time: '2026-12-31 18:00'",
-    )
-    for is_end in (False, True)
+LIMIT = reads(
+    limit_at, "{text!r} is not a date such as 2026-12-31, or a time: '2026-12-31 18:00'"
 )
 SECONDS = reads(float, "{text!r} is not a number of seconds")
 
@@ -20299,7 +20274,7 @@ def option(name: str, help: str, metavar: str = "", **details: Any) -> Option:
 
 JSON = option("--json", "print one JSON object per line")
 BEGIN_OPTION = option(
-    "--from", "first day, or '2026-12-01 08:00'", "WHEN", type=BEGIN, dest="begin"
+    "--from", "first day, or '2026-12-01 08:00'", "WHEN", type=LIMIT, dest="begin"
 )
 UNTIL_OPTION = option("--until", "last day, or '2026-12-01 18:00'", "WHEN", type=LIMIT)
 SCHEDULE_OPTION = option("--schedule", "name of a schedule in doorpi.toml", "NAME")

@@ -336,21 +336,6 @@ def test_allow_with_times_of_day(verb, store, folder):
         assert store.people.find(MIKA) == card
 
 
-#: What is typed for --from and --until, and the limits.
-WHOLE_DAYS = {
-    ("2198-12-01 00:00", "2199-12-31 00:00"): (date(2198, 12, 1), date(2199, 12, 30)),
-    ("2198-12-01", "2199-12-31 23:59"): (date(2198, 12, 1), date(2199, 12, 31)),
-}
-
-
-@pytest.mark.parametrize("typed", WHOLE_DAYS)
-def test_times_that_mean_whole_days_are_days(verb, store, typed):
-    verb("allow", "Mika", "--uid", MIKA, "--from", typed[0], "--until", typed[1])
-
-    card = store.people.find(MIKA)
-    assert (card.valid_from, card.valid_until) == WHOLE_DAYS[typed]
-
-
 def test_a_program_that_knows_only_days_refuses_a_card_with_a_time(
     verb, store, monkeypatch
 ):
