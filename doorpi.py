@@ -20024,10 +20024,7 @@ def cmd_backup(args: argparse.Namespace) -> None:
             state_secrets(folder) if whole else {},
         )  # fmt: skip
         text = json.dumps(backup._asdict(), indent=1, ensure_ascii=False)
-        file.write(f"{text}\n".encode())
-        file.flush()
-        if args.file != "-":
-            os.fsync(file.fileno())
+        write_output(file, f"{text}\n".encode())
         if store.events.exists():
             store.events.keep(Notes({NoteKey.BACKUP: at}))
     secrets = "with" if whole else "without"
@@ -20144,8 +20141,7 @@ def _make_pass(
         store.people.change_cards([], [], at, lift=lift)
     words = pass_words(made, at)
     _log_change(store, at, Change.ALLOW, f"guest pass {code.id}: {words}", [guest])
-    output.write(picture)
-    sys.stdout.flush()
+    write_output(output, picture)
     complain(
         f"{printable(made.holder)} may enter with this code: {words}; to end it: doorpi"
         f" pass --revoke {code.id}",
@@ -20168,15 +20164,25 @@ def _revoke_pass(store: SqliteStore, text: str, at: datetime) -> None:
 
 
 def open_output(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-    """A file for a picture, which belongs to the user who runs sudo; standard output
-    for "-"."""
+    """A file for ``write_output``, which belongs to the user who runs sudo; standard
+    output for "-".  What it held stays until something is written."""
     if path == "-":
         return contextlib.nullcontext(sys.stdout.buffer)
-    file = Path(path).open("wb")  # noqa: SIM115 -- the caller closes it
+    file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "wb")
     if os.geteuid() == 0 and "SUDO_UID" in os.environ:
         uid, gid = (int(os.environ[name]) for name in ("SUDO_UID", "SUDO_GID"))
         os.fchown(file.fileno(), uid, gid)
     return file
+
+
+def write_output(file: IO[bytes], content: bytes) -> None:
+    """Replace the content of a file, or write to standard output or a pipe."""
+    file.write(content)
+    file.flush()
+    is_own = file is not sys.stdout.buffer
+    if is_own and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.truncate()
+        os.fsync(file.fileno())
 
 
 def pass_picture(text: str, args: argparse.Namespace) -> bytes:

@@ -125,6 +125,20 @@ def test_a_backup_may_go_to_standard_output(old, capsys):
     assert json.loads(capsys.readouterr().out)["doorpi"] == doorpi.__version__
 
 
+def test_a_backup_that_fails_leaves_the_one_before(old, file, capsys):
+    assert old.says("backup", file, "--with-secrets") == doorpi.EX_OK
+    before = file.read_text()
+    (old.folder / "state" / "cards.db").write_bytes(b"no database" * 1000)
+
+    assert old.says("backup", file) == doorpi.EX_FAILED
+    assert file.read_text() == before
+
+    (old.folder / "state" / "cards.db").unlink()
+    file.write_text(before * 2)
+    assert old.says("backup", file) == doorpi.EX_OK
+    assert json.loads(file.read_text())["people"]  # with nothing behind it
+
+
 def test_a_backup_counts_for_doctor(old, file):
     old.says("backup", file)
 

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import doorpi
@@ -313,6 +313,7 @@ configs = st.builds(
 )
 
 
+@settings(max_examples=25)
 @given(configs, configs)
 def test_any_two_lists_can_be_compared(before, after):
     lines = differences(before, after)

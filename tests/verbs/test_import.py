@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import doorpi
@@ -724,6 +724,7 @@ def doorpi_json(some: list[Credential]) -> str:
     return "".join(f"{json.dumps(person)}\n" for person in people)
 
 
+@settings(max_examples=25)
 @given(LISTS)
 def test_output_of_cards_is_unchanged_when_imported_again(some):
     known = {card.uid: card for card in some}
