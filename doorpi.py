@@ -11170,7 +11170,7 @@ def read_settings(path: Path) -> str:
     except UnicodeError:
         trouble = "cannot be read: not UTF-8 text, save it as UTF-8"
     except OSError as error:
-        trouble = f"cannot be read: {(error.strerror or str(error)).lower()}"
+        trouble = f"cannot be read: {cause_of(error)}"
     raise ConfigError([f"{path}: {trouble}"])
 
 
@@ -11271,9 +11271,7 @@ class NamedFiles:
         if key == "issuer_key" and not os.access(path, os.R_OK):
             self._seen(path)
             return {}
-        text = self._kept.get(name) or self._text(name, is_kept=table != "proof")
-        if table == "proof" and path.stat().st_mode & 0o007:
-            raise FileTrouble(f"{path} can be read by others; chmod 600 {path}")
+        text = self._kept.get(name) or self._text(name, is_key=table == "proof")
         if key in PEM_KEYS:
             if "-----BEGIN " not in text:
                 raise FileTrouble(f"{path} holds no {PEM_KEYS[key]} in PEM")
@@ -11284,15 +11282,17 @@ class NamedFiles:
             raise FileTrouble(f"{path} does not hold one line of plain text")
         return {key: Secret(text=text, file=name)}
 
-    def _text(self, name: str, *, is_kept: bool) -> str:
+    def _text(self, name: str, *, is_key: bool) -> str:
         path = self.place(name)
         self._seen(path)
         try:
             text = text_of(path, errors="surrogateescape")
+            is_public = path.stat().st_mode & 0o007
         except OSError as error:
-            why = (error.strerror or str(error)).lower()
-            raise FileTrouble(f"{path} cannot be read: {why}") from None
-        if is_kept and path == self._path.parent / name:
+            raise FileTrouble(f"{path} cannot be read: {cause_of(error)}") from None
+        if is_key and is_public:
+            raise FileTrouble(f"{path} can be read by others; chmod 600 {path}")
+        if not is_key and path == self._path.parent / name:
             self.texts[name] = text
         return text
 
@@ -11609,8 +11609,7 @@ class FileSettings:
             if self._remember_at == inf:  # once
                 log.warning(
                     "%s cannot be written (%s): a bad edit of the settings would not"
-                    " survive a restart", good.folder / LAST_GOOD,
-                    (error.strerror or str(error)).lower(),
+                    " survive a restart", good.folder / LAST_GOOD, cause_of(error),
                 )  # fmt: skip
             self._remember_at = self._clock.monotonic() + self.remember_every_s
 

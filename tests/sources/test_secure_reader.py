@@ -85,26 +85,26 @@ COPIES = {
 }  # fmt: skip
 
 
-def test_copies_are_denied_and_the_reader_goes_on(field, bench_of, monkeypatch):
+def test_copies_are_denied_and_the_reader_goes_on(chip, bench_of, monkeypatch):
     monkeypatch.setattr(doorpi.Denials, "same_lines", 99)
-    bench = bench_of(field)
+    bench = bench_of(chip)
     denied = Reason.NO_PROOF, Reason.WRONG_PROOF, Reason.CARD_MOVED
 
     for name, copy in COPIES.items():
-        assert tap(field, bench, copy()).reason in denied, name
+        assert tap(chip, bench, copy()).reason in denied, name
         assert (bench.lock.sent, bench.is_lost) == ([], False), name
 
-    assert tap(field, bench, kens_card()).result is Result.UNLOCKED
+    assert tap(chip, bench, kens_card()).result is Result.UNLOCKED
 
 
-def test_phone_is_not_activated(field, bench_of):
-    bench = bench_of(field)
+def test_phone_is_not_activated(chip, bench_of):
+    bench = bench_of(chip)
     shown = phone()
     heard: list[bytes] = []
     answer = shown.answer
     shown.answer = lambda frame: heard.append(frame) or answer(frame)
 
-    assert tap(field, bench, shown).reason is Reason.RANDOM_UID
+    assert tap(chip, bench, shown).reason is Reason.RANDOM_UID
     assert b"\xe0" not in {frame[:1] for frame in heard}
 
 
