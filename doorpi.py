@@ -4283,9 +4283,8 @@ class Doorway:
 
     @property
     def words(self) -> str:
-        return {True: "the door is open", False: "the door is closed", None: ""}[
-            self.is_open
-        ]
+        state = "open" if self.is_open else "closed"
+        return "" if self.is_open is None else f"the door is {state}"
 
     def grant(self, seconds: float) -> None:
         """Somebody may open the door for so long, and a little longer."""
@@ -4915,9 +4914,7 @@ class Relocking:
         self.pending = {each.lock: each for each in moved}
         self._look_at = -inf
 
-    def settle(
-        self, outcome: Outcome, relock: Relock | None = None
-    ) -> tuple[Outcome, Notes]:
+    def settle(self, outcome: Outcome, relock: Relock | None) -> tuple[Outcome, Notes]:
         """Follow the outcome of a move, or of ``relock``.  Returns it, with the full
         detail of a relock, and what is to be on disk."""
         if relock is None:
@@ -5368,14 +5365,13 @@ class Passage:
         card in it goes on the list; any other is denied."""
         keeper, event, uid = self._keeper, self.event, self.event.uid
         signals, changes = [Signal.DENIED], dict[str, Any]()
-        takes_uids = keeper.config.proof.uid_only == "accept"
-        may_join = self._credential is None and takes_uids
+        is_unknown = self._credential is None and uid and not is_random(uid)
         if is_master:
             until = -inf if is_open else self.request.arrived + ENROLMENT_S
             keeper.display.enrolling_until, signals = until, []
             word = "closed" if is_open else f"open for {ENROLMENT_S:g} s"
             changes = {"detail": f"enrolment {word}"}
-        elif uid and may_join and not is_random(uid):
+        elif uid and is_unknown and keeper.config.proof.uid_only == "accept":
             keeper.display.enrolling_until = -inf
             name = f"Card of {event.at:%Y-%m-%d %H:%M:%S}"
             card = Credential(uid=uid, holder=name, source=Origin.DB)
@@ -5409,11 +5405,11 @@ class Passage:
         is_being_locked, ahead = keeper.cancel_relock(), [*keeper.queue]
         send_by = request.arrived + keeper.config.lock.unlock_window_s
         strike = control.fallback and control.fallback.policy.locks_itself
-        is_to_stay = strike and request.medium is Medium.DOOR
+        stays_open = strike and request.medium is Medium.DOOR  # as no strike does
         move = Move(
             functools.partial(self._choose, ahead, is_being_locked),
             min(request.good_until, send_by), self._intend, self._check,
-            may_fall_back=request.wants is not Wants.LOCK and not is_to_stay,
+            may_fall_back=request.wants is not Wants.LOCK and not stays_open,
             sparing=request.medium not in OWN,
         )  # fmt: skip
         keeper.queue.append(self)
