@@ -13971,11 +13971,11 @@ def ended_events(
 class Unusable:
     """The service of a table with a file that cannot be used, such as its secret."""
 
-    def __init__(self, name: str, why: FileTrouble) -> None:
-        self.name, self._why = name, why
+    def __init__(self, name: str, why: FileTrouble, context: Context) -> None:
+        self.name, self._why = name, str(why)
 
     def step(self) -> float:
-        raise Unavailable(str(self._why))
+        raise Unavailable(self._why)
 
     def close(self) -> None:
         """Nothing is under way."""
@@ -14036,7 +14036,9 @@ class ServiceThread:
 
 
 #: For each type of table a function that makes its service or services.
-Makers = Mapping[type[Table], Callable[[str, Any, Context], Service | list[Service]]]
+Makers = Mapping[
+    type[Table | FileTrouble], Callable[[str, Any, Context], Service | list[Service]]
+]
 
 
 class Online:
@@ -14059,11 +14061,7 @@ class Online:
         for where, table in tables.items():
             if where in self._running:
                 continue
-            made: Service | list[Service] = []
-            if isinstance(table, FileTrouble):
-                made = Unusable(where, table)
-            elif maker := self._makers.get(type(table)):
-                made = maker(where, table, context)
+            made = self._makers[type(table)](where, table, context)
             made = made if isinstance(made, list) else [made]
             threads = [ServiceThread(s, context.store, context.clock) for s in made]
             self._running[where] = table, threads
@@ -15763,7 +15761,7 @@ class Telegram:
         for name, text in self._store.under("task ").items():
             known = json.loads(text)[: len(ChatTask._fields)]  # a newer version's
             tasks.setdefault(name, ChatTask(*known))
-        for task in [tasks[name] for name in tasks.keys() - begun]:
+        for task in [task for name, task in tasks.items() if name not in begun]:
             self._at_once[task.id] = task
             start_thread(functools.partial(self._run_task, task), f"chat {task.id}")
 
@@ -18921,6 +18919,7 @@ SERVICES: Makers = {
     NotifyConfig: notify_service,
     ListConfig: ListReader,
     CobotConfig: cobot_services,
+    FileTrouble: Unusable,
     MqttConfig: functools.partial(MqttLink, parts=MQTT_PARTS),
 }
 
