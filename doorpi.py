@@ -213,8 +213,7 @@ CASCADE_TAG = "88"
 
 PRINTED_WORDS = "a number printed on a card is not its UID: tap the card here instead"
 NUMBER_WORDS = (
-    "digits only; a number printed on a card is not its UID: tap the card, and if `log`"
-    " shows this UID, write it with colons"
+    f"digits only; {PRINTED_WORDS}, and if `log` shows this UID, write it with colons"
 )
 
 
@@ -513,17 +512,13 @@ def guest_of(code: PassCode, found: GuestPass | None) -> Credential:
     refused = "" if found else "the list does not have this pass"
     if found and found.revoked_at:
         refused = f"revoked on {found.revoked_at:%Y-%m-%d %H:%M}"
+    holder = found.holder if found else f"Guest pass {code.id}"
     return Credential(
-        uid=Uid(""),
-        holder=found.holder if found else f"Guest pass {code.id}",
-        enabled=not refused,
-        refused=refused,
-        starts=found and found.starts,
-        ends=code.ends,
+        Uid(""), holder, enabled=not refused, refused=refused,
+        starts=found and found.starts, ends=code.ends,
         schedule=found and found.schedule,
-        source=Origin.GUEST_PASS,
-        guest_pass=found,
-    )
+        source=Origin.GUEST_PASS, guest_pass=found,
+    )  # fmt: skip
 
 
 class Block(NamedTuple):
@@ -2633,12 +2628,10 @@ class Parser:
         self, document: Mapping[str, Any], read: FileReader = lambda *named: {}
     ) -> None:
         self.document, self._read = {**document}, read
-        for name in TABLES:  # [[telegram.user]] is a table like any other here
-            outer, dot, key = name.partition(".")
-            table = self.document.get(outer)
-            if dot and isinstance(table, dict) and key in table:
-                self.document[name] = table[key]
-                self.document[outer] = {k: table[k] for k in table if k != key}
+        telegram = self.document.get("telegram")
+        if isinstance(telegram, dict) and "user" in telegram:  # a table like any other
+            self.document["telegram"] = telegram = {**telegram}
+            self.document["telegram.user"] = telegram.pop("user")
         self.schedules: Schedules = {}  # those that a card may name
         self.problems: list[str] = []
         #: The places that are wrong, such as ``lock.kind``: they hold their defaults.
@@ -2787,19 +2780,16 @@ class Parser:
                 card = self.table(place, card, CARD_KEYS)
             proof = card.get("proof", "")
             unknown = proof and proof not in PROOFS
+            refused = CANNOT_ASK.format(_shown(proof)) if unknown else ""
+            holder = raw["holder"] if card is raw else raw["name"]
             if uid := self._identifier(place, card):
                 credential = Credential(
-                    uid=uid,
-                    holder=raw["holder"] if card is raw else raw["name"],
-                    enabled=raw["enabled"] and not unknown,
-                    valid_from=first,
-                    valid_until=last,
-                    schedule=raw["schedule"] or None,
-                    role=Role(raw["role"]),
-                    refused=CANNOT_ASK.format(_shown(proof)) if unknown else "",
-                    proof=proof,
+                    uid, holder, enabled=raw["enabled"] and not unknown,
+                    valid_from=first, valid_until=last,
+                    schedule=raw["schedule"] or None, role=Role(raw["role"]),
+                    refused=refused, proof=proof,
                     generation=card.get("generation", 1),
-                )
+                )  # fmt: skip
                 found.append(credential)
         return found
 
