@@ -17587,19 +17587,19 @@ class Panel(NamedTuple):
         return self.zero + self.lights * seconds / self.seconds
 
 
-TAPPED = Panel(
+TAP_PANEL = Panel(
     "When you tap your card", "カードをかざしたとき", tuple(SYMBOLS),
     left=9.0, right=201.0, top=22.0, row=9.5, size=3.25, zero=104.7, lights=90.0,
     seconds=4,
 )  # fmt: skip
-AT_OTHER_TIMES = Panel(
+OTHER_PANEL = Panel(
     "At other times", "そのほかのとき",
     (Signal.READY, Signal.ASKING, Signal.LOCKED_DOWN, Signal.ENROLLING,
      Signal.ENROLLED, Signal.ISSUING, Signal.STOPPING),
     left=9.0, right=102.5, top=99.1, row=4.9, size=2.15, zero=60.2, lights=36.0,
     seconds=6,
 )  # fmt: skip
-TO_BE_SEEN_TO = AT_OTHER_TIMES._replace(
+FAULT_PANEL = OTHER_PANEL._replace(
     english="Please tell the owner", japanese="管理者にお知らせください",
     signs=tuple(sign for sign in FAULTS if sign is not Signal.LOCKED_DOWN),
     left=107.5, right=201.0, zero=158.7,
@@ -17610,7 +17610,7 @@ def legend_svg(patterns: Mapping[Signal, Pattern], name: str = "") -> str:
     """The meaning of the lights, as a card to print and to put up beside the reader."""
     name = printable(name, NAME_LENGTH)
     door = caption(201.0, 12.8, name, 4.6, 84.0, text_anchor="end")
-    panels = (TAPPED, AT_OTHER_TIMES, TO_BE_SEEN_TO)
+    panels = (TAP_PANEL, OTHER_PANEL, FAULT_PANEL)
     rows = chain.from_iterable(_panel(panel, patterns) for panel in panels)
     title = f"What the lights say {name}".strip()
     return svg(210.0, 148.0, "mm", title, CARD_HEAD, door, *rows)
@@ -17659,7 +17659,7 @@ def _row(panel: Panel, middle: float, sign: Signal, pattern: Pattern) -> Iterato
         bottom, at = top + 0.33 * row, (panel.zero - 1, top + 0.165 * row)
         yield caption(*at, name, 0.7 * size, text_anchor="end", fill=FAINT_INK)
         yield box(panel.zero, top, end, bottom, fill=SHADE, class_="track")
-        fill = "url(#hatch)" if panel is TAPPED and led else colour
+        fill = "url(#hatch)" if panel is TAP_PANEL and led else colour
         second = 0.0
         for lights, lasts_s in pattern.frames():
             left, second = panel.x(second), min(second + lasts_s, panel.seconds)
@@ -17709,65 +17709,49 @@ FOOT = (
 
 class Chart:
     """The counts that `log --chart` draws, which take no more memory for a million
-    events than for ten thousand: of latencies the first three digits count."""
+    events than for ten thousand."""
 
     def __init__(self, since: date, until: date) -> None:
         self.since, self.until = since, until
         self.took_ms = [Counter[int]() for _ in range((until - since).days + 1)]
         self.hours = [[0] * 24 for _ in DAYS]
-        self.taps = self.denied = self.wrong = self.others = 0
+        self.denied = self.wrong = self.others = 0
 
     def add(self, event: Event) -> None:
         """Count ``event`` if it is a tap.  A wrong clock may have put it outside of the
         time that is drawn."""
         at = event.at.astimezone()
-        day = at.date()
-        if event.source not in CARDS or not self.since <= day <= self.until:
+        if event.source not in CARDS or not self.since <= at.date() <= self.until:
             return
-        self.taps += 1
-        self.hours[day.weekday()][at.hour] += 1
+        self.hours[at.weekday()][at.hour] += 1
         if event.reason is not Reason.GRANTED:
             self.denied += 1
             self.wrong += event.reason is Reason.WRONG_PROOF
         elif event.result in MOVED[:2] and event.latency_ms is not None:
-            digits = len(str(event.latency_ms))
-            rounded = round(event.latency_ms, min(0, 3 - digits))
-            self.took_ms[(day - self.since).days][rounded] += 1
+            self.took_ms[(at.date() - self.since).days][event.latency_ms] += 1
         else:
             self.others += 1
 
 
 def quantile(counts: Counter[int], share: float) -> int:
     """The smallest number that is not exceeded by ``share`` of all."""
-    missing = ceil(share * counts.total())
-    for number in sorted(counts):
-        missing -= counts[number]
-        if missing <= 0:
-            return number
-    raise ValueError("nothing was counted")
+    return sorted(counts.elements())[ceil(share * counts.total()) - 1]
 
 
 def speeds(took_ms: Counter[int]) -> str:
     """``p50 0.412 s, p95 1.2 s, max 40 s``"""
-    times = {"p50": quantile(took_ms, 0.5), "p95": quantile(took_ms, 0.95)}
-    times["max"] = max(took_ms)
+    shares = {"p50": 0.5, "p95": 0.95, "max": 1.0}
+    times = {name: quantile(took_ms, share) for name, share in shares.items()}
     return ", ".join(f"{name} {ms / 1000:.3g} s" for name, ms in times.items())
 
 
 def log_chart(
     events: Iterable[Event], name: str, since: datetime, until: datetime
 ) -> str:
-    """An SVG of the taps among ``events``: when they happened, and how long they took.
-
-    A time of more than two months begins with its first event.
-    """
-    rest = iter(events)
-    head = list(islice(rest, 1))
-    if head and (until - since).days > 62:
-        since = max(since, head[0].at)
+    """An SVG of the taps among ``events``: when they were, and how long they took."""
     last_day = until.astimezone().date()
     chart = Chart(min(since.astimezone().date(), last_day), last_day)
-    for event in chain(head, rest):
+    for event in events:
         chart.add(event)
     name = printable(name, NAME_LENGTH)
     parts = (_chart_text(chart, name), _heat_map(chart), _columns(chart))
@@ -17783,7 +17767,8 @@ def _chart_text(chart: Chart, name: str) -> Iterator[str]:
     if chart.since < chart.until:
         days = counted(len(chart.took_ms), "day")
         period = f"{chart.since:%-d %b %Y} \N{EN DASH} {period} ({days})"
-    period += f"  ·  {counted(chart.taps, 'tap')}"
+    taps = sum(map(sum, chart.hours))
+    period += f"  ·  {counted(taps, 'tap')}"
     yield caption(LEFT, 64.0, period, 15.0, **faint)
     titles = {98.0: "Taps by weekday and hour", 360.0: "From tap to result, each day"}
     for y, title in titles.items():
@@ -17794,7 +17779,7 @@ def _chart_text(chart: Chart, name: str) -> Iterator[str]:
     denied = f"{chart.denied:,} denied"
     denied += f" ({chart.wrong:,} of them with a wrong proof)" * bool(chart.wrong)
     foot = FOOT.format(counted(took_ms.total(), "tap"), denied, chart.others)
-    for line, text in enumerate(foot.split("\n") if chart.taps else ()):
+    for line, text in enumerate(foot.split("\n") if taps else ()):
         yield caption(LEFT, 716 + 17.0 * line, text, SMALL, room, **faint)
 
 
@@ -17837,9 +17822,6 @@ def _columns(chart: Chart) -> Iterator[str]:
         at, label = (LEFT - 8, bottom - scale * ms), f"{ms / 1000:.3g} s"
         yield box(LEFT, at[1], RIGHT, at[1] + 0.7, fill=LINE)
         yield caption(*at, label, SMALL, text_anchor="end", fill=FAINT_INK)
-    if not any(chart.took_ms):
-        at, why = ((LEFT + RIGHT) / 2, 537.0), "no tap ended unlocked or locked"
-        yield caption(*at, why, HEADLINE, **CENTRED)
     half = min(0.3 * width, 13.0)
     for place, took_ms in enumerate(chart.took_ms):
         x = LEFT + (place + 0.5) * width
@@ -17973,10 +17955,9 @@ def _usb_findings(device: str) -> Iterator[Finding]:
         )
         vendor, product = product_id.split(":")
         admit = (
-            f"{JOIN.format('plugdev', our_name())}; and put into {UDEV_RULES}:"
-            f' SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
-            f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"; then plug'
-            " it in again"
+            f"{JOIN.format('plugdev', our_name())}; then plug it in again, with this in"
+            f' {UDEV_RULES}: SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}",'
+            f' ATTRS{{idProduct}}=="{product}", GROUP="plugdev", MODE="0660"'
         )
         barred = f"{what}: {our_name()} has no right to use {node}"
         deaf = f"{what}: known to stop responding until it is unplugged"
@@ -18021,9 +18002,7 @@ def _reader_test(config: ReaderConfig) -> Iterator[Finding]:
 
 
 def _lost_finding(device: str, why: str) -> Finding:
-    wiring = (
-        "check the wiring; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to GPIO 14, HSU"
-    )
+    wiring = "check the wiring; a PN532: 3.3 V, GND, TXD to GPIO 15, RXD to 14, HSU"
     is_held = why.endswith((IN_USE, os.strerror(errno.EBUSY).lower()))
     return first_of(
         (is_held, *in_use(device, "another program")),
@@ -18221,13 +18200,13 @@ LOCK_ADVICE: tuple[tuple[type[LockError], Health, str], ...] = (
 
 
 def diagnose_lock(
-    access: LockAccess, lock: Lock, control: LockControl, clock: Clock
+    access: LockAccess, control: LockControl, clock: Clock
 ) -> Iterator[Finding]:
     """Connect to the lock and ask for its status: it is never moved."""
-    if isinstance(lock, WebLock):
-        for api in lock.apis:  # the question uses the connections made here
-            if not (yield from diagnose_connection(api.dialer, clock)):
-                return
+    apis = control.lock.apis if isinstance(control.lock, WebLock) else ()
+    for api in apis:  # the question uses the connections made here
+        if not (yield from diagnose_connection(api.dialer, clock)):
+            return
     budget = control.budget
     if budget.allowed and budget.confirmations_left() == 0:
         words = f"status not asked: {calls_in_words(budget.used, budget.allowed)}"
@@ -18247,8 +18226,8 @@ def _status_finding(access: LockAccess, control: LockControl, clock: Clock) -> F
             do = "set the clock first: some keys only work at the right time"
         return Finding(health, str(error), _pin_advice(str(error)) if is_relay else do)
     if is_relay:
-        words = f"relay on GPIO {access.relay_gpio}: at rest, which is locked"
-        return Finding(OK, words)
+        at_rest = f"relay on GPIO {access.relay_gpio}: at rest, which is locked"
+        return Finding(OK, at_rest)
     took_ms = (clock.monotonic() - began_at) * 1000
     words = status_words(status, clock.now().timestamp())
     words += f"; it took {took_ms:.0f} ms"
@@ -18282,7 +18261,7 @@ def diagnose_authority(authority: RemoteAuthority, clock: Clock) -> Iterator[Fin
 
 #: What to do about a service's trouble; the first whose words are in it.
 ONLINE_ADVICE: Mapping[str, str] = {
-    "telegram.token": "journalctl -u doorpi-online",  # which has its advice already
+    "telegram.token": "compare it with the token that @BotFather shows",
     "HTTP 401": "is its token right?",
     "HTTP 403": "is its token right, and may it do that?",
     "HTTP 404": "is its address right?",
@@ -18292,9 +18271,8 @@ ONLINE_ADVICE: Mapping[str, str] = {
 }
 
 
-def _online_finding(words: str, trouble: str, health: Health = WARN) -> Finding:
-    do = next(do for part, do in ONLINE_ADVICE.items() if part in trouble)
-    return finding(words, do * bool(trouble), health)
+def _advice(trouble: str) -> str:
+    return next(do for part, do in ONLINE_ADVICE.items() if part in trouble)
 
 
 def diagnose_online(config: Config, folder: Path) -> Iterator[Finding]:
@@ -18309,7 +18287,7 @@ def diagnose_online(config: Config, folder: Path) -> Iterator[Finding]:
             at = datetime.fromisoformat(state["since"]).astimezone()
             trouble = state["trouble"]
             words = f"{name}: {trouble or 'it works'}, since {at:%Y-%m-%d %H:%M}"
-            yield _online_finding(words, trouble)
+            yield finding(words, trouble and _advice(trouble))
 
 
 def diagnose_table(
@@ -18328,74 +18306,54 @@ def diagnose_table(
     with contextlib.closing(Dialer(url, trusted, clock)) as dialer:
         is_reached = yield from diagnose_connection(dialer, clock)
     with contextlib.closing(OnlineStore(folder / "online.db")) as own:
-        if is_reached and type(table) in GREETINGS:
-            try:
-                yield from GREETINGS[type(table)](table, own, clock)
-            except Unavailable as error:
-                yield _online_finding(str(error), str(error), FAIL)
+        try:
+            yield from _greeting(table, own, clock) if is_reached else ()
+        except Unavailable as error:
+            yield finding(str(error), _advice(str(error)), FAIL)
         yield from _list_findings(where, table, folder, own, clock)
 
 
-def _greet_broker(
-    table: MqttConfig, own: OnlineStore, clock: Clock
-) -> Iterator[Finding]:
-    """Under another id: the broker ends a connection when its id comes again."""
-    link = MqttLink("doctor", table, Context(clock=clock), is_door=False)
-    try:
-        link.connect()
-        kb = link.max_packet / 1000
-    finally:
-        link.drop()
-    yield Finding(OK, f"the broker accepts us, and messages of up to {kb:,.0f} kB")
-
-
-def _greet_telegram(
-    table: TelegramConfig, own: OnlineStore, clock: Clock
-) -> Iterator[Finding]:
-    with contextlib.closing(TelegramBot(table, clock)) as bot:
+def _greeting(table: Table, own: OnlineStore, clock: Clock) -> Iterator[Finding]:
+    """Whether its server accepts us.  Raises: Unavailable."""
+    if isinstance(table, MqttConfig):
+        link = MqttLink("doctor", table, Context(clock=clock), is_door=False)
         try:
+            link.connect()
+            kb = link.max_packet / 1000
+        finally:
+            link.drop()
+        yield Finding(OK, f"the broker accepts us, and messages of up to {kb:,.0f} kB")
+    elif isinstance(table, TelegramConfig):
+        with contextlib.closing(TelegramBot(table, clock)) as bot:
             name = printable(str(bot.call("getMe", dict).get("username")))
-            yield Finding(OK, f"the token is that of @{name}")
-        except Unavailable as error:
-            do = "compare the token with the one that @BotFather shows"
-            yield Finding(FAIL, str(error), do * (error.status in (401, 404)))
+        yield Finding(OK, f"the token is that of @{name}")
+    elif isinstance(table, CobotConfig):
+        yield from _cobot_greeting(table, own, clock)
 
 
-def _greet_cobot(
+def _cobot_greeting(
     table: CobotConfig, own: OnlineStore, clock: Clock
 ) -> Iterator[Finding]:
     """Whether the token has the scopes that the settings need."""
-    needed = {"checkin_tokens", "read_memberships", "read_user", "read_spaces"}
-    needed |= {"read_time_passes"} if table.time_passes else set()
-    needed |= {"read_bookings"} if table.resource else set()
-    needed |= (
-        {"read_check_ins", "write_check_ins"} if table.check_in != "off" else set()
-    )
+    needed = ["checkin_tokens", "read_memberships", "read_user", "read_spaces"]
+    needed += ["read_time_passes"] * table.time_passes
+    needed += ["read_bookings"] * bool(table.resource)
+    needed += ["read_check_ins", "write_check_ins"] * (table.check_in != "off")
     token, www = table.token.text, table.site_url or "https://www.cobot.me"
-    api = CobotApi(table, clock, own if own.exists() else None)
-    site = WebClient(www, clock, {}, [token])
-    do = f"make one at https://{table.subdomain}.cobot.me/oauth2_clients"
-    with contextlib.closing(api), contextlib.closing(site):
-        try:
-            api.get("/health", dict, may_lack=True)
-            api.identify()
-            yield Finding(OK, f"the token is of {table.subdomain}")
-            path = f"/api/access_tokens/{quote(token, safe='')}"
-            said = site.json(dict, "GET", path).get("scope", [])
-        except Unavailable as error:
-            yield Finding(FAIL, str(error), do * (error.status in (401, 403)))
-            return
+    with contextlib.closing(
+        CobotApi(table, clock, own if own.exists() else None)
+    ) as api:
+        api.get("/health", dict, may_lack=True)
+        api.identify()
+    yield Finding(OK, f"the token is of {table.subdomain}")
+    with contextlib.closing(WebClient(www, clock, {}, [token])) as site:
+        path = f"/api/access_tokens/{quote(token, safe='')}"
+        said = site.json(dict, "GET", path).get("scope", [])
     scopes = said.split() if isinstance(said, str) else said
-    missing = ", ".join(sorted(needed - {*scopes}))
+    missing = ", ".join(sorted({*needed} - {*scopes}))
     words = f"the token {f'lacks {missing}' if missing else 'has its scopes'}"
+    do = f"make one at https://{table.subdomain}.cobot.me/oauth2_clients"
     yield finding(words, do * bool(missing), FAIL)
-
-
-GREETINGS: Mapping[type[Table], Callable[..., Iterator[Finding]]] = {
-    MqttConfig: _greet_broker,
-    TelegramConfig: _greet_telegram,
-    CobotConfig: _greet_cobot,
-}
 
 
 def _list_findings(
@@ -18408,25 +18366,23 @@ def _list_findings(
         return
     with contextlib.closing(SyncedPeople(folder / "synced.db")) as synced:
         count, read_at = synced.count(where), synced.read_at(where)
-    if read_at:
-        age_s = (clock.now() - read_at).total_seconds()
-        is_old = age_s > 3 * keys.get("interval_s", inf)  # MQTT brings it unasked
-        do = "the reason is above; valid until trust_for_s ends" * is_old
-        yield finding(f"{counted(count, 'card')}, read {age_s / 60:.0f} min ago", do)
-    else:
-        do = "the reason is above"
-        if isinstance(table, MqttConfig):
-            do = f"doorpi publish; may {table.user or table.door} read list/+ there?"
-        yield Finding(WARN, "no list has arrived so far", do)
-    if isinstance(table, CobotConfig):
-        for found in json.loads(own.recall(f"findings {where}") or "[]"):
-            yield Finding(WARN, found, "correct that in the settings, or at Cobot")
-        rows = map(json.loads, own.under("check-in ").values())
-        states = Counter(row["state"] for row in rows)
-        for state in ("refused", "missed", "gave-up"):
-            if states[state]:
-                words = f"{counted(states[state], 'check-in')} of this week: {state}"
-                yield Finding(WARN, words, "check those members in at Cobot")
+    age_s = (clock.now() - read_at).total_seconds() if read_at else inf
+    do, oldest_s = "the reason is above", 3 * keys.get("interval_s", inf)
+    if isinstance(table, MqttConfig):
+        do = f"doorpi publish; may {table.user or table.door} read list/+ there?"
+    ago = f"confirmed {age_s / 60:.0f} min ago" if read_at else "no list so far"
+    yield finding(
+        f"{counted(count, 'card')}, {ago}", do * (not read_at or age_s > oldest_s)
+    )
+    if not isinstance(table, CobotConfig):
+        return
+    for found in json.loads(own.recall(f"findings {where}") or "[]"):
+        yield Finding(WARN, found, "correct that in the settings, or at Cobot")
+    rows = map(json.loads, own.under("check-in ").values())
+    states = Counter(row["state"] for row in rows)
+    for state in states.keys() & {"refused", "missed", "gave-up"}:
+        words = f"{counted(states[state], 'check-in')} of this week: {state}"
+        yield Finding(WARN, words, "check those members in at Cobot")
 
 
 # -- the clock and the disk
@@ -18579,10 +18535,10 @@ def unwritable(folder: Path) -> Iterator[tuple[str, str]]:
     """The databases that the service cannot write, in words, and the cure."""
     name = our_name()
     do = f"sudo chown -hR {name}: {folder}; sudo -u {name} chmod -R u+rwX {folder}"
-    in_use = (".db", "-wal", "-shm")  # not copies, nor what was set aside
-    found = [path for path in folder.glob("*") if path.name.endswith(in_use)]
-    for path in (folder, *sorted(found)):
-        if file_at(path) and not has_access(path):
+    for path in (folder, *sorted(folder.glob("*"))):
+        # Not copies, nor what was set aside.
+        is_used = path == folder or path.name.endswith((".db", "-wal", "-shm"))
+        if is_used and file_at(path) and not has_access(path):
             yield f"the service (user {name}) cannot write {path}", do
 
 
@@ -18590,9 +18546,8 @@ def diagnose_files(
     secret: Sequence[Path], needed: Sequence[Path], folder: Path
 ) -> Iterator[Finding]:
     """Whether the service has its files, and others cannot read secrets and names."""
-    name = our_name()
-    found = [Finding(FAIL, *each) for each in unreadable(needed)]
-    found += [Finding(FAIL, *each) for each in unwritable(folder)]
+    name, shut = our_name(), [*unreadable(needed), *unwritable(folder)]
+    found = [Finding(FAIL, *each) for each in shut]
     # A link may lead to a file that everybody may read, and root would close that.
     stored = [path for path in sorted(folder.glob("*")) if not path.is_symlink()]
     for path in (*secret, folder, *stored):
@@ -19557,7 +19512,7 @@ def _lock_findings(
     control = LockControl(lock, access, events, clock, name=where)
     with contextlib.closing(lock):
         try:
-            yield from diagnose_lock(access, lock, control, clock)
+            yield from diagnose_lock(access, control, clock)
         finally:
             if (notes := control.new_notes()) != NO_NOTES:
                 events.keep(notes)

@@ -816,7 +816,7 @@ WRONG = {
     "another space": (lambda s: s.server.space.update(subdomain="x"), "fail: .*not an administrator of my-space"),
     "scopes": (lambda s: setattr(s.server, "scopes", ("read_user", "read_spaces")), "fail: the token lacks checkin_tokens, read_check_ins, read_memberships, read_time_passes, write_check_ins"),
     "no answer": (lambda s: s.server.go_offline(), "fail: 127.0.0.1: .*refused"),
-    "an old list": (lambda s: s.clock.advance(HOUR), "warn: 1 card, read 60 min ago"),
+    "an old list": (lambda s: s.clock.advance(HOUR), "warn: 1 card, confirmed 60 min ago"),
     "tokens of another form": (lambda s: s.server.tokens.update({"0815": "m1"}), "warn: 1 check-in token .*0815"),
     "a missed check-in": (lambda s: s.notes.keep("check-in 2026-11-17 m1", json.dumps({"state": "missed"})), "warn: 1 check-in .*missed"),
 }  # fmt: skip

@@ -152,7 +152,7 @@ def relay(clock) -> list[tuple[Health, str]]:
     lock = doorpi.Relay(access, clock)
     with contextlib.closing(lock):
         control = doorpi.LockControl(lock, access, FakeStore(), clock)
-        return judged(doorpi.diagnose_lock(access, lock, control, clock))
+        return judged(doorpi.diagnose_lock(access, control, clock))
 
 
 def test_diagnose_lock_never_switches_a_relay(pins, clock):

@@ -287,7 +287,7 @@ def asked(clock):
             access = replace(access_to(cloud), calls_per_month=calls_per_month)
             control = doorpi.LockControl(lock, access, store, clock)
             store.keep(Notes(counts={control.budget.month: used}))
-            findings = doorpi.diagnose_lock(access, lock, control, clock)
+            findings = doorpi.diagnose_lock(access, control, clock)
             return cloud, [*findings][1:]
 
         yield ask
