@@ -8209,6 +8209,24 @@ MEMBER_COLUMNS = (
 )  # fmt: skip
 
 
+MEMBER_INSERT = (
+    f"INSERT OR REPLACE INTO members ({', '.join(MEMBER_COLUMNS)})"  # noqa: S608
+    f" VALUES ({', '.join('?' * len(MEMBER_COLUMNS))})"
+)
+
+
+def _member_row(source: str, card: Credential) -> tuple[object, ...]:
+    """The values of MEMBER_COLUMNS."""
+    rule = card.membership or Membership("", "", EPOCH)
+    spans = json.dumps(rule.spans, default=datetime.isoformat)
+    return (
+        card.holder, int(card.enabled), card.valid_from and str(card.valid_from),
+        card.valid_until and str(card.valid_until), card.schedule, rule.id, rule.plan,
+        rule.refusal or "", spans, 0, source, card.uid, card.proof or None,
+        card.generation if card.proof else None, card.refused or None,
+    )  # fmt: skip
+
+
 @functools.lru_cache(maxsize=4)
 def schedules_from(text: str) -> Schedules:
     """The schedules of a list, by name, as JSON.  Raises: what CARD_VALUES raise."""
@@ -8293,57 +8311,37 @@ class SyncedPeople(SqliteFile):
         found = "SELECT 1 FROM members WHERE proof IS NOT NULL AND enabled LIMIT 1"
         return bool(self._query(found))
 
-    def confirm(
-        self, source: str, at: datetime, trusted_until: datetime | None
-    ) -> None:
-        """Its list was read at ``at`` and has not changed."""
-        with self._transaction() as db:
-            self._confirm(db, source, at, trusted_until)
-
     def replace(
         self,
         source: str,
-        cards: Iterable[Credential],
+        cards: Iterable[Credential] | None,
         at: datetime,
         trusted_until: datetime | None,
         *,
         keeps_missing_once: bool = False,
         **more: str,
     ) -> None:
-        """Replace the list of ``source``, completely or not at all; ``trusted_until``
-        is None where it never is too old.  With ``keeps_missing_once``, for a list that
-        may shift while it is read, people are removed only if they are missing twice in
-        a row.  ``more``: the ``mark`` and ``hours`` of a published list."""
+        """Replace the list of ``source``, completely or not at all; ``cards`` is None
+        for one that was read and has not changed, ``trusted_until`` for one that never
+        is too old.  With ``keeps_missing_once``, for a list that may shift while it is
+        read, people are removed only if they are missing twice in a row.  ``more``: the
+        ``mark`` and ``hours`` of a published list."""
+        known = ("read_at", "trusted_until", *more)
+        times = utc_text(at), utc_text(trusted_until) if trusted_until else ""
+        missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
+        dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
         with self._transaction() as db:
-            missing = "UPDATE members SET is_missing = is_missing + 1 WHERE source = ?"
-            db.execute(missing, (source,))
-            self._put(db, source, cards)
-            dropped = "DELETE FROM members WHERE source = ? AND is_missing > ?"
-            db.execute(dropped, (source, int(keeps_missing_once)))
-            self._confirm(db, source, at, trusted_until, **more)
+            if cards is not None:
+                db.execute(missing, (source,))
+                db.executemany(MEMBER_INSERT, (_member_row(source, c) for c in cards))
+                db.execute(dropped, (source, int(keeps_missing_once)))
+            values = source, *times, *more.values()
+            db.execute(_upsert("sources", "source", *known), values)
 
     def put(self, source: str, card: Credential) -> None:
         """Change one person of a list that was read before."""
         with self._transaction() as db:
-            self._put(db, source, [card])
-
-    def _put(
-        self, db: sqlite3.Connection, source: str, cards: Iterable[Credential]
-    ) -> None:
-        none = Membership("", "", EPOCH)
-        rows = [
-            (
-                c.holder, int(c.enabled), c.valid_from and str(c.valid_from),
-                c.valid_until and str(c.valid_until), c.schedule,
-                rule.id, rule.plan, rule.refusal or "",
-                json.dumps(rule.spans, default=datetime.isoformat), 0, source, c.uid,
-                c.proof or None, c.generation if c.proof else None, c.refused or None,
-            )
-            for c in cards for rule in [c.membership or none]
-        ]  # fmt: skip
-        names, marks = ", ".join(MEMBER_COLUMNS), ", ".join("?" * len(MEMBER_COLUMNS))
-        into = f"INSERT OR REPLACE INTO members ({names}) VALUES ({marks})"  # noqa: S608
-        db.executemany(into, rows)
+            db.execute(MEMBER_INSERT, _member_row(source, card))
 
     def keep_only(self, sources: Collection[str]) -> None:
         """Delete the lists of tables that are no longer in the settings."""
@@ -8352,18 +8350,6 @@ class SyncedPeople(SqliteFile):
             with self._transaction() as db:
                 db.executemany("DELETE FROM members WHERE source = ?", others)
                 db.executemany("DELETE FROM sources WHERE source = ?", others)
-
-    def _confirm(
-        self,
-        db: sqlite3.Connection,
-        source: str,
-        at: datetime,
-        until: datetime | None,
-        **more: str,
-    ) -> None:
-        confirmed = _upsert("sources", "source", "read_at", "trusted_until", *more)
-        times = utc_text(at), utc_text(until) if until else ""
-        db.execute(confirmed, (source, *times, *more.values()))
 
 
 MARK_UPDATE = _upsert("marks", "name", "value")
@@ -14544,7 +14530,7 @@ class Roster:
 
     def confirm(self) -> None:
         """The list in force was read again, unchanged."""
-        self._context.synced.confirm(self._place, *self._times())
+        self._context.synced.replace(self._place, None, *self._times())
 
     def is_accepted(self) -> bool:
         """Whether the owner has accepted the list that was refused last."""

@@ -114,7 +114,7 @@ def test_a_list_that_is_trusted_for_ever_needs_no_clock(store):
     unset = Circumstances(EPOCH, clock_set=False)
     assert decide(KEN, store.people.find(KEN), unset).granted
 
-    store.people.synced.confirm("mqtt", NOON, NOON)
+    store.people.synced.replace("mqtt", None, NOON, NOON)
     assert (
         decide(KEN, store.people.find(KEN), Circumstances(NOON)).reason
         is Reason.LIST_TOO_OLD
@@ -125,7 +125,7 @@ def test_a_file_of_an_earlier_version_gets_the_new_columns(tmp_path, monkeypatch
     with monkeypatch.context() as earlier:
         earlier.setattr(SyncedPeople, "schema", SyncedPeople.schema[:1])
         with contextlib.closing(SyncedPeople(tmp_path / "synced.db")) as old:
-            old.confirm("cobot", NOON, NOON)
+            old.replace("cobot", None, NOON, NOON)
 
     with contextlib.closing(SyncedPeople(tmp_path / "synced.db")) as new:
         new.replace("mqtt", [card_of()], NOON, None)

@@ -93,7 +93,7 @@ def test_a_block_keeps_a_member_out_whom_the_next_sync_lists_again(store, synced
 def test_confirming_a_list_prolongs_its_trust(synced):
     synced.replace("list 1", [member(MIKA, source=Origin.LIST)], NOON, NOON)
 
-    synced.confirm("list 1", LATER, LATER)
+    synced.replace("list 1", None, LATER, LATER)
 
     assert synced.find(MIKA).membership.trusted_until == LATER
     assert synced.read_at("list 1") == LATER
