@@ -621,7 +621,7 @@ class Change(enum.StrEnum):
     IMPORT = "import"
     EDIT = "edit"
     SYNC = "sync"
-    FORGET = "forget"  # a name was taken out of old rows
+    FORGET = "forget"  # a name was removed from old rows
     LOCKDOWN_ON = "lockdown-on"
     LOCKDOWN_OFF = "lockdown-off"
     # As the door contact says; the source of these events is "door":
@@ -12019,7 +12019,7 @@ REASON_WORDS: Mapping[Reason, str | Callable[[Credential, Circumstances], str]] 
     Reason.NO_PROOF: "it only has a UID, and [proof] uid_only refuses such cards",
     Reason.WRONG_PROOF: "it does not know its key: a copy, or the wrong key file",
     Reason.CARD_MOVED: "it was taken away before it had proven itself",
-    Reason.CARD_LOCKED: "it was asked with wrong keys too often, and answers no more",
+    Reason.CARD_LOCKED: "wrong keys were tried too often, so it no longer answers",
     Reason.PROOF_UNAVAILABLE: (
         "it must prove itself, and the door lacks its door_key; see doorpi doctor"
     ),
@@ -12157,14 +12157,14 @@ def answer_in_words(
     """What the door would do, by which rule, and until when or when next:
     ``would be let in now: granted, without limits.``"""
     then = "" if is_now else f" on {_day_and_time(when.at)}"
-    deed = f"be let {'out' if when.is_exit else 'in'}{then or ' now'}"
+    action = f"be let {'out' if when.is_exit else 'in'}{then or ' now'}"
     if who and who.role is Role.MASTER:
-        deed = f"start enrolment{then or ' now'} (a master card never opens the door)"
+        action = f"start enrolment{then or ' now'} (a master card never opens the door)"
     if who and who.proof:
-        deed += f" once it has proven itself ({printable(who.proof)})"
+        action += f" once it has proven itself ({printable(who.proof)})"
     if not decide(uid, who, when).granted:
-        deed = f"be denied{then}"
-    return f"would {deed}: {_answer(uid, who, when)}."
+        action = f"be denied{then}"
+    return f"would {action}: {_answer(uid, who, when)}."
 
 
 def _answer(uid: Uid, who: Credential | None, when: Circumstances) -> str:
@@ -12859,7 +12859,7 @@ def without_secrets(text: str) -> str:
 
 
 class Backup(NamedTuple):
-    """Everything that makes this door: one JSON file, for a new SD card."""
+    """Everything that makes up this door: one JSON file, for a new SD card."""
 
     doorpi: str  # the version that made it
     at: str
@@ -12973,8 +12973,8 @@ def put_state_back(backup: Backup, folder: Path) -> list[Credential]:
 
 
 class LogTail:
-    """Yields each event ``sought`` when it has ended, and again when more is known of
-    it.  A granted one that has not ended after ``open_s`` is shown as it is.
+    """Yields each event ``sought`` when it has ended, and again when more is known
+    about it.  A granted one that has not ended after ``open_s`` is shown as it is.
 
     When another file takes the log's place, the events of its last minute are new.
     Every method raises StoreError.
@@ -13058,7 +13058,7 @@ def present_lines(people: Iterable[Mapping[str, str]], clock: Clock) -> Iterator
         yield "nobody is in, as far as the readers can tell"
         return
     yield from in_columns(rows)
-    yield "(Only taps at the readers count: not who came or left without one.)"
+    yield "(Only taps count: somebody who came or left without one is not seen.)"
 
 
 def in_columns(
@@ -13102,7 +13102,7 @@ def log_lines(
 
 
 def _log_table(events: Sequence[Event], *, colours: bool) -> Iterator[str]:
-    """What somebody should look at is coloured."""
+    """Lines that somebody should look at are coloured."""
     rows = []
     for event in events:
         at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
@@ -13365,7 +13365,7 @@ def _fix_caronte(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[str
     """A device: its code is the first 4 bytes of the UID in decimal, with dots.  Its
     ``result``, if there is one, is the last answer about it: true, or null.
     Source: torehc/carontepass-v2, access/models.py, serializers.py (JSON),
-    raspberry-pi/raspberry-rc522.py (the code).  A CSV of it is an owner's own."""
+    raspberry-pi/raspberry-rc522.py (the code).  A CSV is one that an owner made."""
     if cells["kind"].lower() in ("mac", "tag"):  # a computer, or a card of nobody
         yield f"kind = {_shown(cells['kind'])}: not a member's card"
     if not card.get("holder"):
@@ -19228,7 +19228,7 @@ def _verify(store: SqliteStore) -> int:
         how_far = f"\nrows 1 to {count}{till} were removed by log.keep_days"
     for event, rows in events.forgotten().items():
         how_far += (
-            f"\na name was taken out of {counted(rows, 'row')}, as row {event} says"
+            f"\na name was removed from {counted(rows, 'row')}, as row {event} says"
         )
     say(problem or f"every row is as it was written{how_far}")
     if lost:
@@ -19698,8 +19698,8 @@ def _say_forgotten(
     name: str, rows: int, others: Iterable[str], kept: Iterable[Block], folder: Path
 ) -> None:
     say(
-        f"{printable(name)} is taken out of {counted(rows, 'row')} of the log, with the"
-        " numbers of the cards; times and results stay"
+        f"{printable(name)} was removed from {counted(rows, 'row')} of the log, with"
+        " the numbers of the cards; times and results stay"
     )
     for uid in (format_uid(block.uid or Uid("")) for block in kept):
         lifts = LIFTS_BLOCK.format(uid)
@@ -19743,7 +19743,9 @@ def cmd_import(args: argparse.Namespace) -> None:
             say(list_report(listed, changes, clock.now()))
             sys.stdout.flush()
         except BrokenPipeError:  # `import FILE | head`: nobody has seen the whole list
-            raise Refused("nobody reads the report; nothing was changed") from None
+            raise Refused(
+                "the output was closed before the report was read; nothing was changed"
+            ) from None
         if not (changes.unchanged or changes.to_write):
             raise Refused("every row was refused; nothing was changed")
         if args.dry_run:
@@ -19818,7 +19820,7 @@ def cmd_publish(args: argparse.Namespace) -> int:
     lost = {e.door: list_refusal(e.before.cards, e.people.cards) for e in editions}
     why = [f"{door}: {words}" for door, words in lost.items() if words]
     if why and not args.yes_shrink:
-        raise Refused(f"{'; '.join(why)}; if that is meant: --yes-shrink")
+        raise Refused(f"{'; '.join(why)}; if you mean it: --yes-shrink")
     return _publish(editions, table, folder / LIST_KEY, args)
 
 
@@ -19989,7 +19991,7 @@ def cmd_restore(args: argparse.Namespace) -> None:
     say(f"{path} and {counted(len(cards), 'card')} of the list: {words}")
     named = files_named(config, path)
     missing = (f"{key}: {file}" for key, _, file in named if not file.exists())
-    say(f"to be put in: {each}" for each in (*_examples(config), *missing))
+    say(f"still missing: {each}" for each in (*_examples(config), *missing))
     if config.proof.door_key:
         say("a card that became a secure one later opens by its number: issue it again")
     say("then: sudo doorpi check; sudo systemctl restart doorpi")
@@ -20085,7 +20087,7 @@ def _revoke_pass(store: SqliteStore, text: str, at: datetime) -> None:
     store.people.put_pass(found._replace(revoked_at=at), at - timedelta(days=30))
     whose = [guest_of(found.code, found)]
     _log_change(store, at, Change.REVOKE, f"guest pass {found.code.id}", whose)
-    say(f"{words} is revoked; it opens no more")
+    say(f"{words} is revoked; it no longer opens the door")
 
 
 def open_output(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
@@ -20213,7 +20215,7 @@ SCHEDULE_OPTION = option("--schedule", "name of a schedule in doorpi.toml", "NAM
 VERBS: Mapping[str, Verb] = {
     "run": (cmd_run, "run the door in the foreground, as the service does", []),
     "online": (cmd_online, "run chat, notices, membership; beside `run`", [
-        option("--accept", "take the lists that were refused"),
+        option("--accept", "accept the lists that were refused"),
     ]),
     "check": (cmd_check,
               "show mistakes in doorpi.toml, whom it lets in, an edit's effect", []),
@@ -20225,12 +20227,12 @@ VERBS: Mapping[str, Verb] = {
         option("holder", "name of the person", "HOLDER", type=NAME),
         option("--uid", "such as 04:A1:B2:C3", "UID", type=WRITTEN_UID),
         BEGIN_OPTION, UNTIL_OPTION, SCHEDULE_OPTION,
-        option("--chat", "make a link with which they join the chat, once"),
+        option("--chat", "make a link that lets them join the chat, once"),
     ]),
     "revoke": (cmd_revoke, "block a card, or all cards of a person", [
         option("whom", "a card or a person", "UID-or-HOLDER"),
     ]),
-    "forget": (cmd_forget, "take the name of a person who left out of the log", [
+    "forget": (cmd_forget, "remove the name of somebody who has left from the log", [
         option("holder", "the name as the log has it", "HOLDER", type=NAME),
     ]),
     "pass": (cmd_pass, "make a guest's QR code, which this door verifies itself", [
@@ -20266,7 +20268,7 @@ VERBS: Mapping[str, Verb] = {
     "publish": (cmd_publish, "send each door the list of who may enter there", [
         option("file", "FLEET.toml; - for standard input", "FILE"),
         option("--dry-run", "show what each door would gain and lose"),
-        option("--yes-shrink", "also lists that lack many people, or all"),
+        option("--yes-shrink", "also publish lists that lack many people, or all"),
         option("--wait", "seconds for the doors to answer", "SECONDS", type=SECONDS,
                default=30.0),
     ]),

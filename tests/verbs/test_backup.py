@@ -97,7 +97,7 @@ def test_a_new_pi_has_the_settings_and_people_of_the_old_one(old, new, file, cap
         (event,) = store.events.read()
     assert event.reason is Change.IMPORT
     assert "restored from a backup" in event.detail
-    assert "to be put in" not in capsys.readouterr().out
+    assert "still missing" not in capsys.readouterr().out
 
 
 def test_a_backup_holds_no_secret_unless_asked_and_the_restored_pi_lists_what_is_missing(

@@ -1005,7 +1005,10 @@ def test_import_with_a_closed_output_changes_nothing(
         )
 
     assert (code, stored(store)) == (1, [])
-    assert capsys.readouterr().err == "nobody reads the report; nothing was changed\n"
+    assert (
+        capsys.readouterr().err
+        == "the output was closed before the report was read; nothing was changed\n"
+    )
 
 
 @pytest.mark.realtime
