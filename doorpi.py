@@ -10160,10 +10160,9 @@ class InboxSource(Source):
             self._write_answers()
 
     def report(self, request: AccessRequest, lines: Sequence[str]) -> bool:
-        try:
+        with contextlib.suppress(StoreError):  # the sender may wait all the same
             return self._inbox.report(request.id, lines)
-        except StoreError:  # the sender may wait all the same
-            return True
+        return True
 
     def _write_answers(self) -> None:
         for name, answer in list(self._answers.items()):
@@ -10350,18 +10349,12 @@ class SerialScanner:
 
     def read(self, wait_s: float) -> list[str]:
         """The scans that end within ``wait_s``.  Raises: OSError."""
-        is_partial = bool(self._text)
-        wait_s = min(wait_s, self.silence_s) if is_partial else wait_s
-        if not (data := _sent_by(self._line.fileno(), wait_s)):
-            ended, self._text = self._text, b""
-            return [self._shown(ended)] if is_partial else []
-        *ended_now, rest = re.split(rb"[\r\n]+", self._text + data)
-        self._text = rest[: LONGEST_SCAN + 1]
-        return [self._shown(scan) for scan in ended_now if scan]
-
-    @staticmethod
-    def _shown(scan: bytes) -> str:
-        return scan[: LONGEST_SCAN + 1].decode("ascii", "replace")
+        wait_s = min(wait_s, self.silence_s) if self._text else wait_s
+        data, most = _sent_by(self._line.fileno(), wait_s), LONGEST_SCAN + 1
+        parts = re.split(rb"[\r\n]+", self._text + data)
+        *ended, rest = parts if data else [*parts, b""]  # silence ends it, too
+        self._text = rest[:most]
+        return [scan[:most].decode("ascii", "replace") for scan in ended if scan]
 
     def close(self) -> None:
         if self._line:
@@ -11885,9 +11878,10 @@ class DigitalId(RemoteAuthority):
             "location": self._config.location,
             "device": self._config.device_id,
         }
-        shown = {key: printable(str(part), 100) for key, part in parts.items() if part}
         return "; ".join(
-            f"{key}={part.replace(';', ',')}" for key, part in shown.items()
+            f"{key}={printable(str(part), 100).replace(';', ',')}"
+            for key, part in parts.items()
+            if part
         )
 
     def probe(self) -> str:
@@ -11940,10 +11934,9 @@ class MemberLookUp(Authority):
         )  # fmt: skip
 
     def look_up(self, request: AccessRequest) -> Found:
-        try:
+        answer = NOT_TAKEN
+        with contextlib.suppress(StoreError):
             answer = ask_door(self._folder, self._clock, request) or NOT_TAKEN
-        except StoreError:
-            answer = NOT_TAKEN
         if answer.done or answer is NOT_TAKEN:  # then the list decides
             return Found()
         no = next((each for each in Reason if [each] == answer.lines), None)
