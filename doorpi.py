@@ -3595,7 +3595,7 @@ class Source(Protocol):
 
 class Found(NamedTuple):
     """What an authority knows about a request: a credential, or the reason why there is
-    none, or neither where it does not know the person.  ``detail`` is for the event."""
+    none, or neither if it does not know the person.  ``detail`` is for the event."""
 
     who: Credential | None = None
     reason: Reason | None = None  # AUTHORITY_UNREACHABLE: it gave no verdict
@@ -3615,7 +3615,7 @@ class Authority(Protocol):
     answer_s: float  # how long an answer may take
 
     def takes(self, request: AccessRequest) -> bool:
-        """Whether it can know what was presented, by its form."""
+        """Whether what was presented has a form that it can know."""
 
     def look_up(self, request: AccessRequest) -> Found:
         """Ask it.  Runs on ``worker``."""
@@ -3623,9 +3623,9 @@ class Authority(Protocol):
     def question(
         self, request: AccessRequest, who: Credential | None, reason: Reason
     ) -> AccessRequest | None:
-        """What to ask it after the decision about ``who``, whose ``reason`` may be out
-        of date.  Then the list is asked again; after a grant, a reason in the answer
-        denies."""
+        """What to ask it once ``who`` was granted or denied for ``reason``, as its list
+        may be out of date; None: nothing.  After the answer the list is asked again; a
+        reason in the answer then denies a person who is granted."""
         return None
 
     def close(self) -> None: ...
@@ -4904,7 +4904,9 @@ class Relocking:
         self.pending = {each.lock: each for each in moved}
         self._look_at = -inf
 
-    def settle(self, outcome: Outcome, relock: Relock | None) -> tuple[Outcome, Notes]:
+    def settle(
+        self, outcome: Outcome, relock: Relock | None = None
+    ) -> tuple[Outcome, Notes]:
         """Follow the outcome of a move, or of ``relock``.  Returns it, with the full
         detail of a relock, and what is to be on disk."""
         if relock is None:
