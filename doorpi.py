@@ -15953,7 +15953,7 @@ class MqttPart:
     #: The topic filters it reads, which must not overlap with another's, each with
     #: whether it wants what was retained before.
     filters: Mapping[str, bool] = MappingProxyType({})
-    trouble = ""  # why it does not do its work, in words
+    trouble = failure = ""  # why it does not do its work; how its last call failed
     due = -inf  # when to ``step`` it next (monotonic)
 
     def up(self) -> None:
@@ -15988,8 +15988,9 @@ class MqttLink:
     runs on the service's thread only: its callbacks make notes, and ``step`` acts on
     them.
 
-    A topic that the broker refuses is left alone for ``refused_s``, and the connection
-    stays: without the right to publish one topic, the door still gets its orders.
+    A topic that the broker refuses is left alone for ``refused_s``, and the health says
+    so.  The connection stays: a right that is missing for one topic must not keep the
+    orders from the door.
     """
 
     keepalive_s = 20  # a connection that died is noticed within twice that
@@ -16021,11 +16022,10 @@ class MqttLink:
         self._now, self._closed = context.clock.monotonic, False
         self._client: Any = None
         self._backoff = Backoff(*self.backoff_s, random.random)
-        self._lost_at: deque[float] = deque(maxlen=self.takeovers)  # or taken over
+        self._lost_at = deque([-inf] * self.takeovers, self.takeovers)  # or taken over
         #: Topics that the broker refused: when to try again, and why in words.
         self.refused: dict[str, tuple[float, str]] = {}
         self.parts = [make(self) for make in parts]
-        self._failures: dict[MqttPart, str] = {}  # of parts whose last call failed
         self._filters = dict(chain(*(part.filters.items() for part in self.parts)))
         self.drop()
 
@@ -16033,8 +16033,8 @@ class MqttLink:
     def trouble(self) -> str:
         """Why something does not work although the link is up."""
         refused = (words for _, words in self.refused.values())
-        troubles = filter(None, (part.trouble for part in self.parts))
-        return next(chain(refused, self._failures.values(), troubles), "")
+        troubles = (part.failure or part.trouble for part in self.parts)
+        return next(filter(None, chain(refused, troubles)), "")
 
     @property
     def room(self) -> int:
@@ -16128,11 +16128,8 @@ class MqttLink:
         from paho.mqtt.enums import CallbackAPIVersion  # paho-mqtt 1.6 has none
 
         table, api = self.table, CallbackAPIVersion.VERSION2
-        client: Any = Client(
-            api, self._client_id, protocol=MQTTv5, reconnect_on_failure=False
-        )
+        client: Any = Client(api, self._client_id, protocol=MQTTv5)
         client.connect_timeout = self.connect_s
-        client.max_inflight_messages_set(self.most_in_flight)
         if table.user or table.password:
             client.username_pw_set(table.user or table.door, table.password.text)
         if table.tls:
@@ -16192,11 +16189,9 @@ class MqttLink:
         for topic in topics:
             if refused := self.refused.get(topic):
                 self.refused[topic] = self._now() + self.refused_s, refused[1]
-            handling = 0 if self._filters[topic] else 2
-            options = SubscribeOptions(
-                1, retainAsPublished=True, retainHandling=handling
-            )
-            _, number = self._client.subscribe(topic, options=options)
+            old = 0 if self._filters[topic] else 2
+            how = SubscribeOptions(1, retainAsPublished=True, retainHandling=old)
+            _, number = self._client.subscribe(topic, options=how)
             self._unanswered[number] = topic, lambda reason: None
 
     def _turn(self, wait_s: float) -> None:
@@ -16241,10 +16236,10 @@ class MqttLink:
         try:
             result = call()
         except Exception as error:  # the other parts continue
-            self._failures[part] = fault_words(error)
+            part.failure = fault_words(error)
             return None
         if call == part.step:
-            self._failures.pop(part, None)
+            part.failure = ""
         return result
 
     def _lose(self, flags: object, loss: Any, properties: object) -> None:
@@ -16254,8 +16249,7 @@ class MqttLink:
         is_soon = now - self._up_at < self.steady_s
         if is_taken_over or is_soon:
             self._lost_at.append(now)
-        is_often = len(self._lost_at) == self.takeovers
-        is_often = is_often and now - self._lost_at[0] <= self.takeover_s[0]
+        is_often = now - self._lost_at[0] <= self.takeover_s[0]
         words = f"the connection to {host} was lost"
         if is_taken_over:
             words = f"another program connects to {host} as {self._client_id}"
@@ -16423,11 +16417,13 @@ class Orders(MqttPart):
             for part in self._link.parts if order.do == "status" else ():
                 part.saw(order.result)
             self._under_way = None
-        for order in [*self._orders]:
+        for order in self._orders:
             if not order.result and order is not self._under_way:
                 self._try(order, now)
-            if order.result and self._has_answered(order, now):
-                self._orders.remove(order)
+        for order in [order for order in self._orders if order.result]:
+            if not self._has_answered(order, now):
+                break
+            self._orders.remove(order)
         return self.look_s if self._orders else inf
 
     def _try(self, order: MqttOrder, now: float) -> None:
@@ -16507,8 +16503,7 @@ class Orders(MqttPart):
 ################################################################################
 
 # `doorpi publish` signs for each door the people who may enter there, and the broker
-# keeps these lists.  A door takes its list once it is whole, and decides by it without
-# the broker.
+# keeps these lists.  A door takes its list once it is whole, and then needs no broker.
 #
 # A list is JSON, {"cards": [...], "schedules": {...}}, packed by zlib and cut into
 # parts.  A message of the topic list/PART is PART_MAGIC; an Ed25519 signature of the
@@ -16915,14 +16910,9 @@ class Edition:
 
     def row(self, now: float) -> tuple[str, str, str, str]:
         """Of a table: door, cards, list, state."""
-        at = datetime.fromtimestamp(self.version).astimezone()
+        at = f"{datetime.fromtimestamp(self.version).astimezone():%Y-%m-%d %H:%M:%S}"
         words = printable(self.state(now)[1])
-        return (
-            self.door,
-            f"{len(self.people.cards):,}",
-            f"{at:%Y-%m-%d %H:%M:%S}",
-            words,
-        )
+        return self.door, f"{len(self.people.cards):,}", at, words
 
 
 class Publisher(MqttPart):
@@ -17016,10 +17006,10 @@ def public_text(key: Any) -> str:
 
 HOME_ASSISTANT = "homeassistant"  # its user at the broker, and its topics' first part
 
-DOORWAY_TYPES = (*ALARMS, Change.CLOSED)
-#: What becomes of an access request, in the topic ``event``; and what a door contact
-#: notices.
-EVENT_TYPES = ("unlocked", "locked", "denied", "failed", "unsure", *DOORWAY_TYPES)
+#: In the topic ``event``: how an access request ends, and what a door contact notices.
+EVENT_TYPES = (
+    "unlocked", "locked", "denied", "failed", "unsure", *ALARMS, Change.CLOSED,
+)  # fmt: skip
 
 #: Home Assistant renders this when somebody presses: the door refuses an order without
 #: a time, and one that is late.  (range() of more than 100,000 is an error there.)
@@ -17160,13 +17150,9 @@ def disclosed(event: Event, table: MqttConfig) -> Event:
 
 def event_type(event: Event) -> str:
     """What Home Assistant calls it; "" for a change of the list and an open move."""
-    if event.reason in DOORWAY_TYPES:
-        return str(event.reason)
-    if event.decision == "denied":
-        return "denied"
-    ended = (Result.UNLOCKED, Result.LOCKED, Result.UNSURE)
     failed = "failed" if event.result and event.decision == "granted" else ""
-    return str(event.result) if event.result in ended else failed
+    words = map(str, (event.reason, event.decision, event.result))
+    return next((word for word in words if word in EVENT_TYPES), failed)
 
 
 #: The bolt's state after a move with this result; after any other it is as before.

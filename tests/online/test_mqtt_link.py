@@ -191,6 +191,8 @@ def test_a_refused_topic_is_said_once_and_stops_nothing_else(
     access = guarded.folder / "access"
     access.write_text(access.read_text().replace("user ha", "topic write #\nuser ha"))
     guarded.send(signal.SIGHUP)
+    wait_for(lambda: "Reloading config" in guarded.log)
+    peer.say(f"{DOOR}/do/ha", "x")  # answered when the list is in force
     part.out += [("elsewhere", "4")]
     linked.until("")
     peer.wait("elsewhere", "4")
