@@ -3698,7 +3698,6 @@ WRITES: dict[str, object] = {
     "forget": 0,  # remove a few events that are too old; how many rows
     "add_card": None,  # in place of an earlier entry of its UID
     "use_pass": False,  # False: it was used before
-    "free_pass": None,  # it was not used after all
     "keep_fingerprint": None,
 }
 
@@ -5533,7 +5532,7 @@ class Passage:
             text = presence_text(event) if way == "in" else ""
             words[presence_note(event.holder)] = text
         if self._used_pass and result not in (*MOVED, Result.INTERRUPTED):
-            keeper.people.free_pass(self._used_pass)
+            keeper.people.use_pass(self._used_pass, None)
         waited_s = keeper.clock.monotonic() - self.request.arrived
         self.event = event = event._replace(
             result=result, latency_ms=round(waited_s * 1000), detail=outcome.detail
@@ -5824,7 +5823,7 @@ class DialAttempt:
     """One attempt to open a connection, on a thread of its own: name, TCP, TLS.
 
     Once it is ``done`` it has a ``socket`` or an ``error``.  `doctor` reads the rest:
-    the current ``step``, how long each took, which addresses failed, the certificate.
+    the ``steps`` so far, which addresses failed, the certificate.
     """
 
     def __init__(self, dialer: Dialer) -> None:
@@ -5832,8 +5831,7 @@ class DialAttempt:
         self.done = threading.Event()
         self.socket: BoundedSocket | None = None
         self.error: Exception | None = None
-        self.step, self._step_began_at = "trust", time.monotonic()
-        self.took_s: dict[str, float] = {}
+        self.steps = {"trust": time.monotonic()}  # when each began
         self.unanswered: dict[str, OSError] = {}
         self.certificate: Mapping[str, Any] = {}
 
@@ -5858,29 +5856,24 @@ class DialAttempt:
         finally:
             self.done.set()
 
-    def _enter(self, step: str) -> None:
-        now = time.monotonic()
-        self.took_s[self.step] = now - self._step_began_at
-        self.step, self._step_began_at = step, now
-
     def _dial(self) -> BoundedSocket:
         dialer = self._dialer
         for name in dialer.modules:  # takes a slow Pi seconds, so not at a tap
             importlib.import_module(name)
         if dialer.is_tls and dialer.context is None:
             dialer.context = _tls_context(dialer.trusted)
-        self._enter("name")
+        self.steps["name"] = time.monotonic()
         try:
             kind, port = socket.SOCK_STREAM, dialer.port
             dialer.addresses = socket.getaddrinfo(dialer.host, port, type=kind)
         except socket.gaierror:
             if not dialer.addresses:  # else the last known ones are worth a try
                 raise
-        self._enter("connect")
+        self.steps["connect"] = time.monotonic()
         connected = self._connect()
         try:
             if dialer.context is not None:
-                self._enter("TLS")
+                self.steps["TLS"] = time.monotonic()
                 connected.settimeout(dialer.dial_s)
                 secured = dialer.context.wrap_socket(
                     connected, server_hostname=dialer.host, session=dialer.tls_session
@@ -5891,7 +5884,7 @@ class DialAttempt:
             connected.close()
             dialer.tls_session = None  # the server may not accept it
             raise
-        self._enter("done")
+        self.steps["done"] = time.monotonic()
         connected.clock = dialer.clock
         connected.idle_since = dialer.clock.monotonic()
         return connected
@@ -8626,14 +8619,12 @@ class SqlitePeople(SqliteFile):
             old = (utc_text(forget_before),)
             db.execute("DELETE FROM passes WHERE ends < ?", old)
 
-    def use_pass(self, pass_id: str, at: datetime) -> bool:
-        used = "UPDATE passes SET used_at = ? WHERE id = ? AND used_at IS NULL"
+    def use_pass(self, pass_id: str, at: datetime | None) -> bool:
+        """Note that a pass was used; with None, that it was not used after all."""
+        used = "UPDATE passes SET used_at = ? WHERE id = ? AND (used_at IS NULL) = ?"
+        values = at and utc_text(at), pass_id, at is not None
         with self._changing(is_urgent=False, copies=False) as db:
-            return db.execute(used, (utc_text(at), pass_id)).rowcount == 1
-
-    def free_pass(self, pass_id: str) -> None:
-        with self._changing(is_urgent=False, copies=False) as db:
-            db.execute("UPDATE passes SET used_at = NULL WHERE id = ?", (pass_id,))
+            return db.execute(used, values).rowcount == 1
 
     def lock_down(self, why: str) -> None:
         """Refuse everybody from now on, until ``why`` is empty."""
@@ -18111,7 +18102,8 @@ def diagnose_connection(dialer: Dialer, clock: Clock) -> Generator[Finding, None
     certificate.  No request is sent.  Returns whether there is a connection."""
     attempt = dialer.dial()
     attempt.done.wait(DIAL_S)
-    took_s = {step: s for step, s in attempt.took_s.items() if step != "trust"}
+    steps = [*attempt.steps.items()][1:]
+    took_s = {step: ended - at for (step, at), (_, ended) in pairwise(steps)}
     parts = [f"{step} {s * 1000:.0f} ms" for step, s in took_s.items()]
     if attempt.socket is None:
         why, do = _why_no_connection(attempt, dialer.trusted)
@@ -18135,7 +18127,7 @@ def _why_no_connection(attempt: DialAttempt, trusted: str) -> tuple[str, str]:
     """The step that failed, why, and what to do."""
     if isinstance(attempt.error, ImportError):
         return connection_trouble(attempt.error), bring_libraries()
-    step, code = attempt.step, getattr(attempt.error, "verify_code", None)
+    step, code = [*attempt.steps][-1], getattr(attempt.error, "verify_code", None)
     why, do = connection_trouble(attempt.error or TimeoutError()), NETWORK
     if step == "trust":
         do = "is ca_file a PEM file?" if trusted else BUNDLE
