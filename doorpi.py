@@ -14169,7 +14169,7 @@ class Digest:
         """Add notices about troubles of the door that have lasted, and that have ended.
         ``troubles`` are the present ones, None if the door is not running; ``at`` is
         Unix time, ``now`` monotonic."""
-        told = self.state["troubles"]
+        told, news = self.state["troubles"], list[tuple[str, str, str, str]]()
         if troubles is None:
             absent = {"door": "the door's program is not running"}
             troubles = {**dict.fromkeys(told, ""), **absent}
@@ -14183,16 +14183,12 @@ class Digest:
                 words = troubles[subject]
                 words = signs.get(subject, words) if self._is_ja else words
                 told[subject] = name, words
-                self._report_trouble(name, "Trouble", subject, at, words)
+                news.append(("Trouble", subject, name, words))
         for subject in told.keys() - troubles.keys():
-            name, words = told.pop(subject)
-            self._report_trouble(name, "Solved", subject, at, words)
-
-    def _report_trouble(
-        self, name: str, title: str, subject: str, at: float, words: str
-    ) -> None:
-        words = f"{translated(title, self._language)}: {words}"
-        self._report(name, f"{title} {subject}", at, words)
+            news.append(("Solved", subject, *told.pop(subject)))
+        for title, subject, name, words in news:
+            words = f"{translated(title, self._language)}: {words}"
+            self._report(name, f"{title} {subject}", at, words)
 
     def sum_up(self, at: float) -> None:
         """Report the number of repetitions of subjects whose hour has ended."""
