@@ -13196,9 +13196,15 @@ def _table(text: str) -> tuple[dict[str, str], list[Row]]:
     return by_plain, rows
 
 
-def _json_values(text: str) -> Iterator[object]:
-    """The entries of a list, or of the ``list`` of an object, or objects that follow
-    each other.  Raises: ValueError, RecursionError."""
+def _values(text: str, *, is_toml: bool) -> Iterator[object]:
+    """The tables of cards and people in TOML; in JSON the entries of a list, or of the
+    ``list`` of an object, or objects that follow each other.  Raises: ValueError,
+    RecursionError."""
+    if is_toml:
+        document = tomllib.loads(text)
+        for tables in document.get("card", []), document.get("person", []):
+            yield from tables if isinstance(tables, list | dict) else [tables]
+        return
     decoder, next_value, at = json.JSONDecoder(), re.compile(r"\s*(?=\S)"), 0
     while match := next_value.match(text, at):
         value, at = decoder.raw_decode(text, match.end())
@@ -13207,44 +13213,33 @@ def _json_values(text: str) -> Iterator[object]:
         yield from value if isinstance(value, list) else [value]
 
 
-def _toml_tables(text: str) -> Iterator[object]:
-    """The ``[[card]]`` and ``[[person]]`` tables of a doorpi.toml.  Raises: ValueError,
-    RecursionError."""
-    document = tomllib.loads(text)
-    yield from document.get("card", [])
-    yield from document.get("person", [])
-
-
-def _entries(values: Iterator[object], form: str) -> Iterator[object]:
-    """The values, one for each card of a person, who has a list of them.  Raises:
-    ListError."""
-    try:
-        for value in values:
-            person = value if isinstance(value, dict) else {}
-            cards = person.get("identifiers", person.get("cards"))
-            if not isinstance(cards, list):
-                yield value
-                continue
-            shared = {key: each for key, each in person.items() if each is not cards}
-            for card in cards:
-                yield {**shared, **(card if isinstance(card, dict) else {"uid": card})}
-    except (ValueError, RecursionError) as error:
-        raise ListError(f"not valid {form}, or cut off: {error}") from None
+def _of_person(entry: object) -> Iterator[object]:
+    """An entry, or one for each card of a person, who has a list of them."""
+    person = entry if isinstance(entry, dict) else {}
+    cards = person.get("identifiers", person.get("cards"))
+    if not isinstance(cards, list):
+        yield entry
+        return
+    shared = {key: value for key, value in person.items() if value is not cards}
+    for card in cards:
+        yield {**shared, **(card if isinstance(card, dict) else {"uid": card})}
 
 
 def _records(text: str) -> tuple[str, dict[str, str], list[Row]]:
     """Read a text in TOML, JSON or CSV: the noun for a row, the columns' names by their
     plain ones, and the rows.  Raises: ListError."""
     if re.search(r"(?m)^[ \t]*(\[\[?\s*[a-z]+\s*\]\]?\s*(#.*)?$|card\s*=\s*\[)", text):
-        noun, expected = "card", "a table, [[card]]"
-        entries = _entries(_toml_tables(text), "TOML")
+        form, noun, expected = "TOML", "card", "a table, [[card]]"
     elif re.match(r"\s*(\{|\[\s*[{\]])", text):
-        noun, expected = "entry", "an object {...}"
-        entries = _entries(_json_values(text), "JSON")
+        form, noun, expected = "JSON", "entry", "an object {...}"
     else:
         return "line", *_table(text)
     names, rows = dict[str, str](), list[Row]()
-    for number, entry in enumerate(entries, 1):
+    try:
+        values = [*_values(text, is_toml=form == "TOML")]
+    except (ValueError, RecursionError) as error:
+        raise ListError(f"not valid {form}, or cut off: {error}") from None
+    for number, entry in enumerate(chain.from_iterable(map(_of_person, values)), 1):
         cells, why = dict[str, Any](), f"{_shown(entry)}: expected {expected}"
         if isinstance(entry, dict):
             names = {_plain(name): name for name in entry} | names
@@ -13347,7 +13342,7 @@ def _fix_esp_rfid(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[st
             yield f"{name} = {_shown(text)}: expected a time in Unix seconds"
 
 
-def _fix_caronte(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[str]:
+def _fix_caronte(cells: Cells, card: Draft, _notes: Counter[str]) -> Iterator[str]:
     """A device: its code is the first 4 bytes of the UID in decimal, with dots.  Its
     ``result``, if there is one, is the last answer about it: true, or null.
     Source: torehc/carontepass-v2, access/models.py, serializers.py (JSON),
@@ -13360,8 +13355,6 @@ def _fix_caronte(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[str
         card["holder"] = ""
     if "enabled" in card:
         card["enabled"] = card["enabled"].lower() in ("true", "1")
-        words = "switched off, as CarontePass did not grant them access"
-        notes.update([words] * (not card["enabled"]))
 
 
 def _fix_uhppoted(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[str]:
@@ -13374,8 +13367,7 @@ def _fix_uhppoted(cells: Cells, card: Draft, notes: Counter[str]) -> Iterator[st
     notes.update([NO_PINS] * (cells["pin"] not in ("", "0")))
     if not card.get("uid"):
         number = _shown(cells["cardnumber"])
-        yield f"Card Number = {number}: a Wiegand number, not the UID"
-        notes.update(["add a column UID: tap each card, and look into `log`"])
+        yield f"Card Number = {number}: a Wiegand number; add a column UID"
     if not (card.get("valid_from") and card.get("valid_until")):
         yield "no From or no To: uhppoted has no card without dates; fill them in"
     if access not in ("Y", "N") and not access.isdecimal():

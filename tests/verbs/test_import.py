@@ -260,13 +260,8 @@ def test_read_list_reads_csv_as_spreadsheets_write_it(line, end):
 
 
 def test_read_list_notes_what_other_systems_have_and_doorpi_has_not():
-    esp_rfid, caronte = (read_list(text, OWNER) for text in (ESP_RFID, CARONTE))
-
-    assert list(esp_rfid.notes.items()) == [
-        ("PINs are not imported: the card alone opens this door", 1),
-    ]
-    assert caronte.notes == {
-        "switched off, as CarontePass did not grant them access": 2
+    assert read_list(ESP_RFID, OWNER).notes == {
+        "PINs are not imported: the card alone opens this door": 1
     }
     assert refused(CARONTE) == [
         (4, "kind = 'tag': not a member's card"),
@@ -284,9 +279,8 @@ def test_uhppoted_list_without_uids_has_no_cards():
 
     assert listed.rows == {}
     assert refused(text) == [
-        (2, "Card Number = '10058400': a Wiegand number, not the UID")
+        (2, "Card Number = '10058400': a Wiegand number; add a column UID")
     ]
-    assert listed.notes == {"add a column UID: tap each card, and look into `log`": 1}
 
 
 PEOPLE = """
@@ -359,6 +353,7 @@ REFUSED = {
     "cascade": (csv_of("8804A3C6"), 2, f"uid = '8804A3C6': {CASCADE}"),
     "cascade of esp-rfid": (esp_rfid_of("8804a3c6"), 1, f"uid = '8804a3c6': {CASCADE}"),
     "toml cascade": ('[[card]]\nuid = "136.4.161.178"\nholder = "Anna"\n', 1, f"uid = '136.4.161.178': {CASCADE}"),
+    "no table": ("card = 5\n[lock]\n", 1, "5: expected a table, [[card]]"),
     "the example's": ('[[card]]\nuid = "replace-me"\nholder = "Anna"\n', 1, "still the example value"),
     "toml date": (OWN_TOML.replace("2027-03-31", '"soon"'), 2, f"valid_until = 'soon': {DATE}"),
     "unpadded": (esp_rfid_of("4a1b2c3d4e580"), 1, f"uid = '4a1b2c3d4e580': {LOST}"),
