@@ -11390,7 +11390,7 @@ class FileWatch:
         self._looks = Every(self.look_s)
         self._seen: dict[Path, tuple[int, ...]] = {}
         self._changed: dict[Path, float] = {}  # when a file was last seen to change
-        self._good: dict[Path, bytes] = {}  # contents when last good
+        self._good: dict[Path, tuple[int, bytes]] = {}  # size and end when last good
         for path in paths:
             self.follow(path)
 
@@ -11411,7 +11411,9 @@ class FileWatch:
 
     def mark_read(self, *, is_good: bool = False) -> bool:
         """Call this after reading: True if nobody has written since."""
-        good = {path: self._content(path) for path in self._seen if is_good}
+        contents = {path: self._content(path) for path in self._seen if is_good}
+        # The last person in the settings takes as much as this end.
+        good = {path: (len(c), c.rstrip()[-64:]) for path, c in contents.items()}
         if self._look(self._clock.monotonic()):
             return False
         self._good = good or self._good
@@ -11434,11 +11436,10 @@ class FileWatch:
 
     def _wait_s(self, path: Path) -> float:
         """How long to wait after the last change of a file."""
-        size, good = self._seen[path][0], self._good.get(path, b"")
+        size, (good_size, end) = self._seen[path][0], self._good.get(path, (0, b""))
         if size == 0:
             return self.patience_s
-        end = good.rstrip()[-64:]  # the last person in the settings takes as much
-        is_cut = size < len(good) and end not in self._content(path)
+        is_cut = size < good_size and end not in self._content(path)
         return self.cut_s if is_cut else self.quiet_s
 
 
