@@ -2848,7 +2848,8 @@ class Parser:
             text = value.text if is_secret else "".join(value.split())
             if found := re.fullmatch(pattern, text):
                 written = joint.join(found.groups())
-                values[key] = value if is_secret else written.upper()
+                written = written.upper() if pattern == MAC[0] else written
+                values[key] = value if is_secret else written
             elif text and (is_secret or not text.startswith(PLACEHOLDER)):
                 shown = "(not shown)" if is_secret else _shown(value)
                 self.report(f"{name}.{key}", f" = {shown}: expected {words}")

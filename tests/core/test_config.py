@@ -292,8 +292,16 @@ WRITTEN = [
     ("switchbot", "C77C293BEB59 ", "C77C293BEB59"),
     ("tedee", " 33 819", "33819"),
     ("nuki-web", "17918066206 ", "17918066206"),
-    ("sesame", f" {UUID.upper()}", UUID.upper()),
-    ("sesame-mini", f"{UUID} ", UUID),
+    (
+        "sesame",
+        " 4EC0FFEE-0000-4000-8000-00000000BEEF",
+        "4EC0FFEE-0000-4000-8000-00000000BEEF",
+    ),
+    (
+        "sesame-mini",
+        "4ec0ffee-0000-4000-8000-00000000beef ",
+        "4ec0ffee-0000-4000-8000-00000000beef",
+    ),
     ("sesame", UUID.replace("-", ""), UUID),  # as it stands in the app's QR code
     ("tedee", "replace-me", "replace-me"),  # check says that it is the example's
     ("nuki-bridge", "replace-me", "replace-me"),
