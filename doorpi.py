@@ -12278,7 +12278,10 @@ def limit_at(text: str) -> date:
 def instant_meant(at: datetime, clock: SystemClock) -> datetime:
     """When the clock on the wall shows ``at``, for the first time where it does twice.
     Raises: Refused, for an hour that is skipped."""
-    local = clock.local(at)
+    try:
+        local = clock.local(at)
+    except (ValueError, OverflowError):  # the year 1, in another zone
+        raise Refused(f"{at.date()}: there is no such time here") from None
     if at.tzinfo is None and local.replace(tzinfo=None) != at:
         raise Refused(
             f"{_day_and_time(at)}: there is no such time; the clock is put forward then"
@@ -20139,6 +20142,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _seconds(text: str) -> float:
+    if not 0 <= (seconds := float(text)) <= 86_400:
+        raise ValueError
+    return seconds
+
+
 NAME = reads(_name, f"a name needs visible characters, at most {LONGEST_NAME}")
 UID = reads(parse_uid, "{text!r}: {error}")
 #: A good UID as it was typed.
@@ -20155,7 +20164,7 @@ AT = reads(
 LIMIT = reads(
     limit_at, "{text!r} is not a date such as 2026-12-31, or a time: '2026-12-31 18:00'"
 )
-SECONDS = reads(float, "{text!r} is not a number of seconds")
+SECONDS = reads(_seconds, "{text!r} is not a number of seconds, at most 86400")
 
 Option = tuple[str, dict[str, Any]]
 #: What a verb runs (None is success), what it does in words, and its arguments.

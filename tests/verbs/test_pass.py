@@ -81,6 +81,7 @@ WRONG = {
     "two forms": (["Jo", "--until", "2099-12-01", "--text", "--svg"], 2, "one of"),
     "a list as a picture": (["--list", "--text"], 2, "one of"),
     "the past": (["Jo", "--until", "2020-01-01"], 1, "is in the past"),
+    "the year 1": (["Jo", "--until", "0001-01-01"], 1, "no such time"),
     "too late": (["Jo", "--until", "2199-01-01"], 1, "2105 or before"),
     "before it begins": (
         ["Jo", "--until", "2099-01-01", "--from", "2099-02-01"],

@@ -191,6 +191,12 @@ def test_the_changes_are_those_since_the_last_list(tmp_path):
     assert {*lines[1:]} == {removed, added}
 
 
+@pytest.mark.parametrize("wait", ["nan", "inf", "-1", "soon"])
+def test_the_time_to_wait_has_an_end(wait):
+    with pytest.raises(SystemExit):
+        doorpi.make_parser().parse_args(["publish", "x", "--wait", wait])
+
+
 def test_versions_only_grow(tmp_path):
     for at, version in (
         (NOW, NOW),
