@@ -17314,7 +17314,7 @@ class EventFeed(MqttPart):
     is killed, no event is lost and some are sent twice."""
 
     look_s = 0.5
-    most = 50  # events in a batch
+    most = 100  # events in a batch
     outcome_s = 120.0  # an event without one is sent as it is, and once more later
     unread_s = 600.0  # until the next try, while nobody has subscribed
     reserve = 2  # of the link's room is left to what is urgent
