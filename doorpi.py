@@ -3491,6 +3491,9 @@ class Lock(Protocol):
         """Why the lock is probably unreachable, as far as is known without a call."""
         return ""
 
+    #: A strike is open and will shut by itself: it must not be closed before that.
+    is_holding: bool = False
+
     def wait_released(self) -> None:
         """Wait until a strike, which is open only while the program runs, has shut."""
 
@@ -5635,7 +5638,8 @@ class Door:
         threads = [each for each in readers if not isinstance(each, InlineWorker)]
         if not threads or any(worker.is_idle for worker in threads):
             self._new = self._settings.changed() or self._new
-            if self._new and self.is_idle:
+            is_open = any(lock.is_holding for lock in self._equipment.locks.values())
+            if self._new and self.is_idle and not is_open:
                 self._reload(self._new)
             self._lock_again()  # also when somebody shows card after card
             if self.is_idle:
@@ -7164,8 +7168,12 @@ class Relay(Lock):
     def confirm(self, sent: Sent, by: float) -> Progress:
         return Progress.DONE
 
+    @property
+    def is_holding(self) -> bool:  # type: ignore[override]
+        return self._pulse is not None
+
     def wait_released(self) -> None:
-        while self._pulse is not None:
+        while self.is_holding:
             time.sleep(max(0.01, self._ends_at - time.monotonic()))
 
     def close(self) -> None:

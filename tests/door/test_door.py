@@ -590,6 +590,18 @@ def test_good_edit_applies_from_the_next_card(world):
     assert world.lock.sent == []
 
 
+def test_an_edit_waits_until_an_open_strike_has_shut(world):
+    door = world.door()
+    world.lock.is_holding, world.settings.reload = True, True
+
+    door.step()
+    assert "reloading" not in world.supervisor.said
+
+    world.lock.is_holding = False
+    door.step()
+    assert "reloading" in world.supervisor.said
+
+
 def test_corrected_edit_ends_the_light(world):
     door = world.door()
     world.settings.reload, world.settings.renewed = True, ConfigError(["x"])

@@ -149,6 +149,7 @@ class FakeLock:
         self.clock = clock
         self.state = state
         self.policy = LockPolicy(confirm_at_s=(0.0,), confirm_every_s=1.0)
+        self.is_holding = False
         self.takes_s = 0.0
         self.statuses: list[LockStatus | Exception] = []
         self.sends: list[str | Exception | None] = []

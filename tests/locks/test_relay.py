@@ -672,17 +672,19 @@ def test_run_shuts_the_strike_when_it_crashes(write, radio, levels):
     assert levels.levels == [OPEN, SHUT]
 
 
-def test_reload_with_another_pin_shuts_the_strike(write, radio, levels):
-    with DoorProcess(write(hold_s=30.0), program=levels.program()) as door:
+def test_reload_with_another_pin_waits_until_the_strike_has_shut(write, radio, levels):
+    with DoorProcess(write(hold_s=1.0), program=levels.program()) as door:
         door.until_ready()
         tap(door, radio, levels)
         radio.take()
         door.until_idle(radio, polls=15)  # of 10 ms: longer than rearm_s
-        write(hold_s=30.0, lock="relay_gpio = 27")
+        write(hold_s=1.0, lock="relay_gpio = 27")
 
         door.reload()
 
         assert levels.levels == [OPEN, SHUT]
+        (opened_at, _), (shut_at, _) = levels.all()
+        assert shut_at - opened_at >= 0.99
         radio.put(VirtualCard(bytes.fromhex(KEN)))
         door.until(lambda: levels.of(27) == [OPEN], "the strike opens")
         assert levels.levels == [OPEN, SHUT]
