@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -299,7 +300,8 @@ def test_no_output_shows_a_key(path, verb):
 
 def proofs(path: Path) -> list[doorpi.Finding]:
     config = doorpi.read_config(path, {})
-    return [*doorpi.diagnose_proofs(config, doorpi.make_store(config))]
+    with contextlib.closing(doorpi.make_store(config)) as store:
+        return [*doorpi.diagnose_proofs(config, store)]
 
 
 def a_tap(reason: doorpi.Reason, note: str = "") -> doorpi.Event:
