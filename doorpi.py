@@ -2587,13 +2587,15 @@ def _repaired(text: str) -> tuple[str, list[str]]:
     problems: dict[object, str] = {}  # a mistake that is repeated is one problem
     lines: dict[str, int] = {}  # of tables and keys
     place, tables = "?", dict[str, list[str]]()
+    readers = "[[reader]]" if re.search(r"(?m)^\s*\[\[\s*reader\b", text) else ""
     for line, statement, bare in _statements(text):
         at, words = _mistake(statement, bare)
         once = ""
         if header := re.match(HEADER, statement):
             brackets, name = header.groups()
             typed = f"{brackets}{name or 'NAME'}{']' * len(brackets)}"
-            once = typed if name == "reader" else HEADERS.get(name, typed)
+            usual = HEADERS.get(name, typed)
+            once = (readers or typed) if name == "reader" else usual
             is_list = once.startswith("[[")
             is_good = not words and is_list == (brackets == "[[")
             often = f"for each {name}, with two" if is_list else "once, with single"

@@ -798,6 +798,10 @@ def test_cards_with_one_bracket_are_one_mistake(first):
 
 
 TWICE = {
+    "a reader alone beside several": (
+        '[reader]\npoll_s = 0.2\n[[reader]]\nname = "exit"\n',
+        "line 3: write [[reader]] for each reader, with two brackets, alone on its line\n    [reader]\n    ^",
+    ),
     "a key": (
         '[door]\nname = "a"\n\nname = "b"\n',
         'line 6: name is set twice, first in line 4\n    name = "b"\n    ^',
