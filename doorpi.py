@@ -5023,21 +5023,24 @@ class Doorkeeper:
             if budget.allowed:
                 warning = "warning: " if budget.shortage() else ""
                 lines.append(warning + calls_in_words(budget.used, budget.allowed))
+        self.watch()
         now, text = self.clock.monotonic(), self.events.recall(NoteKey.RELOCK)
         self.hours.look()
         lines += [self.hours.words] * self.hours.is_on
         is_held = self.hours.holds(self.relocking.after_s)
         for relock in relocks_from(text, self.clock.boot(), now).values():
             title = "" if relock.lock == "lock" else f"{relock.lock}: "
-            due = f"to be locked again in {max(0.0, relock.due - now):.0f} s"
+            when = f"in {max(0.0, relock.due - now):.0f} s"
+            when = "once the door is closed" if self.doorway.is_open else when
+            due = f"to be locked again {when}"
             due = "to be locked when the open hours end" if is_held else due
             stuck = f"warning: {NOT_LOCKED_AGAIN}"
             lines.append(title + (stuck if relock.due == inf else due))
         if self.people.locked_down():
             lines.append(LOCKED_DOWN_WORDS)
-        self.watch()
-        about_door = self.doorway.words, self.display.troubles.get("contact", "")
-        return Answer(is_known, [*lines, *filter(None, about_door)])
+        troubles = map(self.display.troubles.get, ("contact", "exit-button"))
+        about_door = filter(None, (self.doorway.words, *troubles))
+        return Answer(is_known, [*lines, *about_door])
 
     def watch(self) -> None:
         """Follow the door contact."""

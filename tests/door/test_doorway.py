@@ -557,7 +557,8 @@ def test_a_contact_that_changes_while_the_bolt_moves_moves_nothing_twice(
 
 
 def test_status_says_whether_the_door_is_open(world, contact):
-    door = door_of(world, contact)
+    door = door_of(world, contact, relock_after_s=AFTER_S)
+    tap(world, door)
     assert doorpi.drive(door._keeper.status(), world.clock).lines[-1] == (
         "the door is closed"
     )
@@ -565,7 +566,10 @@ def test_status_says_whether_the_door_is_open(world, contact):
     contact.is_closed_now = False
     idle(world, door, 1)
     lines = doorpi.drive(door._keeper.status(), world.clock).lines
-    assert lines[-1] == "the door is open"
+    assert lines[-2:] == [
+        "to be locked again once the door is closed",
+        "the door is open",
+    ]
 
 
 # -- the exit button
@@ -673,6 +677,8 @@ def test_a_stuck_button_is_reported_and_acts_once(world, contact, button, caplog
     assert commands(world) == [UNLOCK]
     assert len([m for m in caplog.messages if "stuck" in m]) == 1
     assert "stuck" in world.supervisor.said[-1]
+    lines = doorpi.drive(door._keeper.status(), world.clock).lines
+    assert "stuck" in lines[-1]
     button.change(False)
     idle(world, door, 1)
     assert "stuck" not in world.supervisor.said[-1]
