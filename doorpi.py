@@ -13110,10 +13110,11 @@ def _log_table(events: Sequence[Event], *, colours: bool) -> Iterator[str]:
     rows = []
     for event in events:
         at = f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}"
+        place = printable(f"{event.point}: " * bool(event.point))
         nobody = "-" if event.source == "relock" else event.source
         uid = printable(format_uid(event.uid) if event.uid else nobody, 29)
         who, word = fitting(holder_words(event), 27), verdict_word(event) or "-"
-        rows.append((at, who, uid, word, outcome_words(event)))
+        rows.append((at, who, uid, word, place + outcome_words(event)))
     for event, line in zip(events, in_columns(rows, (19, 27, 20, 7)), strict=True):
         is_well = event.result in MOVED[:2] or not (event.result or event.command)
         colour = YELLOW if event.reason is Reason.GRANTED else RED

@@ -112,6 +112,7 @@ LINES = [
     (replace(OPEN, command=None, detail="enrolled"),          "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  enrolled"),
     (replace(OPEN, command=None),                             "Ken Sato                     04:A9:3C:71:5E:D2:84  granted  under way"),
     (DENIED,                                                  "unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found"),
+    (replace(DENIED, point="exit"),                           "unknown card                 04:FF:EE:DD:CC:BB:AA  denied   exit: not-found"),
     (replace(DENIED, detail="14 more until 12:01"),           "unknown card                 04:FF:EE:DD:CC:BB:AA  denied   not-found (14 more until 12:01)"),
     (replace(TAP, uid=None, holder="root", source="command"), "root                         command               granted  unlock -> unlocked in 412 ms"),
     (replace(AGAIN, result=Result.LOCKED, latency_ms=6603),   "auto-relock                  -                     -        locked in 6.6 s"),
