@@ -16030,9 +16030,9 @@ class MqttLink:
     @property
     def trouble(self) -> str:
         """Why something does not work although the link is up."""
-        refused = (words for _, words in self.refused.values())
+        refused = [words for _, words in self.refused.values()]
         troubles = (part.failure or part.trouble for part in self.parts)
-        return next(filter(None, chain(refused, troubles)), "")
+        return "; ".join(filter(None, [*troubles, *refused[:1]]))
 
     @property
     def room(self) -> int:
@@ -19798,9 +19798,10 @@ def cmd_publish(args: argparse.Namespace) -> int:
     if not isinstance(table, MqttConfig):
         raise Refused("the settings have no [mqtt], which names the broker")
     lost = {e.door: list_refusal(e.before.cards, e.people.cards) for e in editions}
-    why = [f"{door}: {words}" for door, words in lost.items() if words]
+    why = [f"the new list of {door}: {words}" for door, words in lost.items() if words]
     if why and not args.yes_shrink:
-        raise Refused(f"{'; '.join(why)}; if you mean it: --yes-shrink")
+        why = ["nothing was published", *why, "if you mean it: --yes-shrink"]
+        raise Refused("; ".join(why))
     return _publish(editions, table, folder / LIST_KEY, args)
 
 

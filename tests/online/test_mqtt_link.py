@@ -188,6 +188,9 @@ def test_a_refused_topic_is_said_once_and_stops_nothing_else(
     wait_for(lambda: part.heard)
     assert peer.texts(ONLINE) == ["online"]
     assert len([each for each in lines(caplog) if "elsewhere" in each]) == 1
+    part.trouble = "a list was refused"
+    linked.until("a list was refused; 127.0.0.1 refused elsewhere")
+    part.trouble = ""
     access = guarded.folder / "access"
     access.write_text(access.read_text().replace("user ha", "topic write #\nuser ha"))
     guarded.send(signal.SIGHUP)
