@@ -48,6 +48,8 @@ class Desk:
     def __init__(self, linked: Linked, peer: Peer) -> None:
         self.linked, self.peer, self._numbers = linked, peer, count(1)
         linked.until("")
+        unanswered = linked.link._unanswered  # the subscriptions, at first
+        wait_for(lambda: linked.link.room and not unanswered, "subscriptions")
 
     def text(self, do: str, age_s: float = 0.0, **changes: Any) -> str:
         """An order of its own id; a change to None leaves its key out."""
