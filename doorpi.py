@@ -53,13 +53,14 @@ Map:
 A section uses only names of its own and of earlier sections.  The first ones, up to
 Edits, use no clock, disk, network or environment.  A test checks both.
 
-To add a rule       a Reason in Vocabulary, a row of RULES in Rules and of REASON_WORDS
-                    in Why (and in PASSING and _turns, if time ends it); rows in the
-                    tests of `decide` and `why`.  If a card gets a key for it:
-                    Credential and validity in Vocabulary, its Setting in Settings,
-                    Parser.credentials in The settings file, LIMITS in The owner's
-                    tools.  If it depends on something new: Circumstances in Rules,
-                    circumstances in Judging
+To add a rule       a Reason in Vocabulary, a row of RULES in Rules, of REASON_WORDS in
+                    Why (and in PASSING and _turns, if time ends it) and of JAPANESE in
+                    Online; rows in the tests of `decide` and `why`.  If a card gets a
+                    key for it: Credential and validity in Vocabulary, its Setting in
+                    Settings, Parser.credentials in The settings file, LIMITS in The
+                    owner's tools.  If it depends on something new: Circumstances in
+                    Rules, circumstances in Judging.  If that is in the log: a method of
+                    SqliteEvents, and its row of READS in Moving a lock
 To change a light   redraw its line of SIGNALS in Signals, or set it in [signals]
 To add a setting    a line of its Table in Settings, and one in doorpi.toml
 To add a lock       a class in Locks with the methods of Lock (Ports), a row of LOCKS
@@ -67,9 +68,13 @@ To add a lock       a class in Locks with the methods of Lock (Ports), a row of 
                     row of DRIVERS in the tests; README and doorpi.toml.  For OAuth: a
                     second host (WebLock._reach), forms, and texts on disk
                     (DriverStateFile); tests/fakes/oauth.py is a complete driver
-To change when a lock is asked   its LockPolicy in Locks
+To change when a lock is asked   its LockPolicy in Locks; once its time is learnt, the
+                    first question is that of ConfirmTime in Rules
 To add a source     a class in Other sources with the methods of Source (Ports), a row
-                    of inputs_of (Settings), and its maker in make_input (Wiring)
+                    of inputs_of (Settings), and its maker in make_input (Wiring).  A
+                    kind of scanner: a class and a row of SCANNERS in Other sources, its
+                    name in ScannerConfig (Settings), and DeviceAllow in systemd/ for
+                    another kind of device.  An exit needs no code: `direction`
 To add an authority a class in Authorities and a row of AUTHORITIES below it; its keys
                     in AuthorityConfig (Settings) and authority_problems (The settings
                     file)
@@ -3092,6 +3097,7 @@ def doubtful_settings(config: Config) -> Iterator[str]:
     door, lock, proof = config.door, config.lock, config.proof
     only_opens = door.on_tap == "unlock" and lock.kind != "relay"
     has_secure = any(card.proof for card in config.cards.values())
+    has_exit = any(reader.is_exit for reader in config.readers)
     for is_doubtful, words in (
         (only_opens and not lock.relock_after_s,
          "door.on_tap = 'unlock' without relock_after_s: the door stays unlocked"),
@@ -3099,6 +3105,8 @@ def doubtful_settings(config: Config) -> Iterator[str]:
          "door.on_tap = 'toggle' with [[open]]: a tap in these hours locks the door"),
         (only_opens and door.on_unknown == "lock",
          "door.on_unknown = 'lock': a tap may lock, in spite of on_tap = 'unlock'"),
+        (door.passback_s and has_exit and not tells_ways(config),
+         "door.passback_s: with an 'out' and no 'in', it keeps out whoever has left"),
         (not door.require_synced_clock,
          "door.require_synced_clock = false: a wrong clock lets in expired cards"),
         (not proof.door_key and (proof.uid_only == "refuse" or has_secure),
@@ -11457,12 +11465,17 @@ class FileWatch:
         return self.cut_s if is_cut else self.quiet_s
 
 
-#: The settings from which the parts of the door are made: an edit of any of them makes
-#: all parts again.
-MADE_FROM = attrgetter(
-    "readers", "lock", "fallback", "leds", "doorway", "proof", "authorities",
-    "scanners", "online", "patterns", "door.require_synced_clock",
-)  # fmt: skip
+#: Settings that the door reads when it needs them.  An edit of any other, also of a
+#: table that is yet to come, makes all parts of the door again.
+READ_IN_USE = (
+    "door",
+    "log",
+    "schedules",
+    "open_hours",
+    "cards",
+    "examples",
+    "bare_numbers",
+)
 
 
 class FileSettings:
@@ -11555,7 +11568,10 @@ class FileSettings:
         old, self._config = self._config, new
         if old is None or new == old:
             return False
-        if MADE_FROM(old) != MADE_FROM(new):
+        fields = zip(new._fields, old, new, strict=True)
+        edited = {name for name, was, now in fields if was != now}
+        clocks = {each.door.require_synced_clock for each in (old, new)}
+        if len(clocks) > 1 or edited - {*READ_IN_USE}:
             # All parts are closed before any is made: pins may be exchanged.
             with ProcessSignals.postponed():
                 equipment.close(keeps_store=True)

@@ -1172,10 +1172,22 @@ def test_useful_settings_have_no_note():
 
 FOREVER = "door.on_tap = 'unlock' without relock_after_s: the door stays unlocked"
 NO_KEY = "proof.door_key: missing, so no secure card opens the door"
+LEAVES = "door.passback_s: with an 'out' and no 'in', it keeps out whoever has left"
+READERS = """\
+[[reader]]
+name = "street"
+device = "tty:S0:pn532"
+{}[[reader]]
+name = "garden"
+device = "usb"
+direction = "out"
+"""
 NOTED = {
     "open for ever": (LOCK + '[door]\non_tap = "unlock"\n', FOREVER),
     "a relay shuts by itself": ('[lock]\nkind = "relay"\n[door]\non_tap = "unlock"\n', None),
     "open, and locked again": (LOCK + 'relock_after_s = 60\n[door]\non_tap = "unlock"\n', None),
+    "an exit alone, and passback": (LOCK + READERS.format("") + "[door]\npassback_s = 9\n", LEAVES),
+    "both ways, and passback": (LOCK + READERS.format('direction = "in"\n') + "[door]\npassback_s = 9\n", None),
     "a secure card without a key": (LOCK + CARD + 'proof = "ntag424"\n', NO_KEY),
     "nothing but secure cards, without a key": (LOCK + '[proof]\nuid_only = "refuse"\n', NO_KEY),
     "a secure card and its key": (LOCK + CARD + 'proof = "ntag424"\n[proof]\ndoor_key = { file = "door.key" }\n', None),

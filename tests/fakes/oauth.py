@@ -1,7 +1,7 @@
 """A vendor with OAuth: its cloud, its token endpoint on another host, and the driver.
 
 No lock that DoorPi knows is like this.  It shows what a driver has at hand for one: a
-second host (``_reach``), a form, texts on disk (DriverState), and a 401 that is no failure.
+second host (``_reach``), a form, texts on disk (DriverStateFile), and a 401 that is no failure.
 As a program it is a door that asks for the status once.
 """
 
