@@ -5133,7 +5133,7 @@ class Doorkeeper:
         dated = dated or bool(self.hours.hours)
         is_bad = not self._trusts_clock and (dated or self.people.has_dated_cards())
         trouble = "the clock is not set: cards with dates or hours are refused"
-        trouble += ", and the door stays locked in its hours" * bool(self.hours.hours)
+        trouble += ", and the door keeps no open hours" * bool(self.hours.hours)
         self.display.note("clock", trouble * is_bad)
 
     def check_key(self) -> None:
@@ -16398,7 +16398,7 @@ class Orders(MqttPart):
         if not order.result:
             self._ids[order.sender, order.id] = order.arrived
         elif self._logs.setdefault(order.result, Every(60.0)).is_due(order.arrived):
-            words = "%s: an order of %s was refused: %s"
+            words = "%s: an order from %s was refused: %s"
             sender = printable(order.sender, 60)
             log.info(words, self._link.name, sender, order.result)
 
@@ -18350,12 +18350,12 @@ def _list_findings(
         count, read_at = synced.count(where), synced.read_at(where)
     age_s = (clock.now() - read_at).total_seconds() if read_at else inf
     do, oldest_s = "the reason is above", 3 * keys.get("interval_s", inf)
+    what = counted(count, "card")
     if isinstance(table, MqttConfig):
+        what = f"the published list: {what}"
         do = f"doorpi publish; may {table.user or table.door} read list/+ there?"
     ago = f"confirmed {age_s / 60:.0f} min ago" if read_at else "no list so far"
-    yield finding(
-        f"{counted(count, 'card')}, {ago}", do * (not read_at or age_s > oldest_s)
-    )
+    yield finding(f"{what}, {ago}", do * (not read_at or age_s > oldest_s))
     if not isinstance(table, CobotConfig):
         return
     for found in json.loads(own.recall(f"findings {where}") or "[]"):
@@ -19052,7 +19052,7 @@ def _what_opens(config: Config) -> Iterator[str]:
     if config.open_hours:
         yield f"The door stays unlocked {open_words(config.open_hours)}."
     if config.online:
-        yield f"`doorpi online` works for {', '.join(config.online)}."
+        yield f"`doorpi online` handles {', '.join(config.online)}."
 
 
 def _as_the_service(path: Path) -> Config:

@@ -206,5 +206,5 @@ def test_check_names_the_systems_that_take_part(verb, path):
 
     assert said.out[2:4] == [
         "About a card that is not on the list, space is asked.",
-        "`doorpi online` works for telegram.",
+        "`doorpi online` handles telegram.",
     ]
