@@ -16759,9 +16759,11 @@ class PublishedList(MqttPart):
         now, self._counted_at = self._now(), -inf
         try:
             job.result()
+        except ListRefused as error:  # unless the owner accepts it
+            taken.due, self.trouble = inf, printable(str(error))
+            return
         except (Unavailable, StoreError) as error:
-            is_final = isinstance(error, ListRefused)  # unless the owner accepts it
-            taken.due = inf if is_final else now + self.retry_s
+            taken.due = now + self.retry_s
             self._refuse(error)
             return
         except ListError as error:
@@ -16920,6 +16922,8 @@ class Edition:
             return False if is_sure else None, str(self.said["error"])
         if self.is_away:  # or its door is, and it takes the list all the same
             return is_sure or None, "away: it takes the list when it is back"
+        if before := self.said.get("error"):
+            return None, f"no new answer; it said before: {before}"
         return None, "no answer: is it running, with this list_key?"
 
     def row(self, now: float) -> tuple[str, str, str, str]:
@@ -18019,7 +18023,7 @@ def part_tests(
         ("button", doorway.exit_button_gpio, "it is released", "it is pressed", button),
     ):
         if gpio >= 0:
-            what = f"GPIO {gpio}; sudo doorpi status says more"
+            what = f"GPIO {gpio} (sudo doorpi status shows it)"
             yield subject, what, _switched(subject, gpio, usual, odd, cause)
     if doorway.buzzer_gpio >= 0:
         where = f"GPIO {doorway.buzzer_gpio}"
@@ -18946,7 +18950,7 @@ def _accept_lists(config: Config) -> int:
         for place in config.online:
             if refused := store.recall(f"refused {place}"):
                 store.keep(f"accepted {place}", refused)
-                cards = f"{refused.split()[0]} cards"
+                cards = counted(int(refused.split()[0]), "card")
                 say(f"{place}: accepted, {cards}; in force within a minute")
                 count += 1
     if not count:

@@ -247,6 +247,8 @@ def test_a_list_is_not_published_before_the_broker_has_taken_all_of_it(
 
     assert set(states) == {None}
     assert made.state(100.0)[0] is True
+    made.is_away, made.said = False, {"error": "it is old"}
+    assert made.state(100.0) == (None, "no new answer; it said before: it is old")
 
 
 def test_a_list_that_lost_many_people_is_not_published(verb, fleet, tmp_path):
