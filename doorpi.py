@@ -4680,7 +4680,7 @@ NO_VERDICT = (Reason.AUTHORITY_UNREACHABLE, Reason.NOT_FOUND)
 OWN = (Medium.COMMAND, Medium.RELOCK, Medium.DOOR)  # of the owner and of the door
 FREE = (*OWN, Medium.BUTTON)  # these need no permission
 
-LOCKED_DOWN_WORDS = "locked down: no card opens the door"
+LOCKED_DOWN_WORDS = "locked down: nobody may enter"
 NOT_LOCKED_AGAIN = "the door could not be locked again: please check it"
 MOST_UNKNOWN = 4  # unknown cards that are noted for `allow`
 ENROLMENT_S = 15.0
@@ -11996,7 +11996,7 @@ class Refused(Exception):
 #: Why a card is denied, as `why` says it; ``_answer`` fills in the names.
 REASON_WORDS: Mapping[Reason, str | Callable[[Credential, Circumstances], str]] = {
     Reason.GRANTED: "",
-    Reason.LOCKED_DOWN: "no card opens the door; to lift that: doorpi lockdown off",
+    Reason.LOCKED_DOWN: "nobody may enter; to lift that: doorpi lockdown off",
     Reason.RANDOM_UID: (
         "it shows a different, random UID at each tap, as phones do, so it cannot be"
         " put on a list"
@@ -20314,7 +20314,7 @@ VERBS: Mapping[str, Verb] = {
     "status": (cmd_ask, "show the lock's state and battery", []),
     "lock": (cmd_ask, "lock the door and wait until the lock confirms", []),
     "unlock": (cmd_ask, "unlock the door and wait until the lock confirms", []),
-    "lockdown": (cmd_lockdown, "turn lockdown on or off; while on, no card opens", [
+    "lockdown": (cmd_lockdown, "turn lockdown on or off; while on, nobody may enter", [
         option("state", "on: refuse every card, also after a restart, until off",
                "on|off", choices=("on", "off")),
     ]),

@@ -174,7 +174,7 @@ def test_lockdown_is_shown_without_a_tap(world, door):
     world.clock.advance(1.0)
     door.step()
     assert world.lights.standing is Signal.LOCKED_DOWN
-    assert world.supervisor.said[-1] == ("status: locked down: no card opens the door")
+    assert world.supervisor.said[-1] == ("status: locked down: nobody may enter")
 
     world.store.lockdown = False
     world.clock.advance(1.0)

@@ -358,9 +358,7 @@ def test_a_card_for_one_day_may_be_for_today(verb, store):
 def test_allow_in_a_lockdown_says_so(verb, store):
     store.people.lock_down("owner")
 
-    assert verb("allow", "Mika", "--uid", MIKA)[2] == [
-        "locked down: no card opens the door"
-    ]
+    assert verb("allow", "Mika", "--uid", MIKA)[2] == ["locked down: nobody may enter"]
 
 
 def test_a_phone_that_was_presented_is_refused_with_the_reason(verb, store):
@@ -746,12 +744,12 @@ def test_parse_uid_keeps_every_digit(text):
 
 def test_lockdown_is_on_until_it_is_lifted_and_in_the_log(verb, store):
     assert verb("lockdown", "on") == (0, [
-        "locked down: no card opens the door; to end this: doorpi lockdown off"
+        "locked down: nobody may enter; to end this: doorpi lockdown off"
     ], [])  # fmt: skip
     assert store.people.locked_down() is True
     assert verb("lockdown", "on")[1] == [
         (
-            "locked down: no card opens the door (it was already); to end this:"
+            "locked down: nobody may enter (it was already); to end this:"
             " doorpi lockdown off"
         )
     ]
@@ -844,7 +842,7 @@ def test_names_that_a_terminal_has_no_letters_for_are_spelt_out(
 def test_status_mentions_a_lockdown(verb, store):
     store.people.lock_down("owner")
 
-    assert verb("status")[1][-1] == ("locked down: no card opens the door")
+    assert verb("status")[1][-1] == ("locked down: nobody may enter")
 
 
 KEYLESS = [

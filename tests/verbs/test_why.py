@@ -77,7 +77,7 @@ KEN_IS = "Ken Sato (04:A9:3C:71:5E:D2:84) would be"
 DENIED = f"{KEN_IS} denied"
 NOT_NOW = f"{DENIED}: not-permitted-at-this-time"
 LATER = "; not in the next 400 days unless something is changed."
-LOCKDOWN = "locked-down, no card opens the door; to lift that: doorpi lockdown off"
+LOCKDOWN = "locked-down, nobody may enter; to lift that: doorpi lockdown off"
 
 #: name: (changes of the card or None, circumstances, the sentence)
 MEMBER = Membership("m1", "Fix Desk", trusted_until=NOON + 2 * DAY)
