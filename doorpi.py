@@ -2585,6 +2585,23 @@ def _excerpt(statement: str, at: int) -> str:
     return f"\n    {printable(line.strip(), 80)}\n    {caret}"
 
 
+def _located(line: int, statement: str, at: int, words: str) -> str:
+    """A mistake in a statement that begins at ``line``, as people read it."""
+    number = line + statement.count("\n", 0, at)
+    return f"line {number}: {words}{_excerpt(statement, at)}"
+
+
+def toml_mistakes(text: str) -> Iterator[str]:
+    """The statements that are not TOML, in a text whose tables are all lists: each with
+    its line and its cure."""
+    for line, statement, bare in _statements(text):
+        at, words = _mistake(statement, bare)
+        if words:
+            if header := re.match(HEADER, statement):
+                at, words = 0, f"write [[{header[2]}]], alone on its line"
+            yield _located(line, statement, at, words)
+
+
 def _repaired(text: str) -> tuple[str, list[str]]:
     """A text that is not valid TOML without its mistakes, and the mistakes.  A key with
     a value that cannot be read gets the value UNREADABLE, a header its proper brackets;
@@ -2620,9 +2637,8 @@ def _repaired(text: str) -> tuple[str, list[str]]:
                 read = f'"{key[1]}" = "{UNREADABLE}"' if words else statement
                 tables.setdefault(place, []).append(read)
         if words:
-            number = line + statement.count("\n", 0, at)
-            problem = f"line {number}: {words}{_excerpt(statement, at)}"
-            problems.setdefault(once or number, problem)
+            problem = _located(line, statement, at, words)
+            problems.setdefault(once or problem, problem)
     tables.pop("?", None)
     return "\n".join(chain(*tables.values())), [*problems.values()]
 
@@ -16854,7 +16870,8 @@ def read_fleet(text: str) -> dict[str, Config]:
     try:
         parser = FleetParser(tomllib.loads(text.removeprefix("\ufeff")))
     except (ValueError, RecursionError) as error:
-        raise ConfigError([f"not valid TOML: {error}"]) from None
+        problems = [*toml_mistakes(text)] or [f"not valid TOML: {error}"]
+        raise ConfigError(problems) from None
     people = parser.people()
     if parser.problems:
         raise ConfigError(parser.problems)
@@ -20221,7 +20238,7 @@ SCHEDULE_OPTION = option("--schedule", "name of a schedule in doorpi.toml", "NAM
 
 VERBS: Mapping[str, Verb] = {
     "run": (cmd_run, "run the door in the foreground, as the service does", []),
-    "online": (cmd_online, "run chat, notices, membership; beside `run`", [
+    "online": (cmd_online, "run chat, notices, membership, MQTT; beside `run`", [
         option("--accept", "accept the lists that were refused"),
     ]),
     "check": (cmd_check,
@@ -20271,7 +20288,7 @@ VERBS: Mapping[str, Verb] = {
         option("--ignore", "leave out this column; may be repeated", "COLUMN",
                action="append", default=[]),
     ]),
-    "list-key": (cmd_list_key, "make the key that signs lists for many doors", []),
+    "list-key": (cmd_list_key, "make or show the key that signs the doors' lists", []),
     "publish": (cmd_publish, "send each door the list of who may enter there", [
         option("file", "FLEET.toml; - for standard input", "FILE"),
         option("--dry-run", "show what each door would gain and lose"),
@@ -20315,7 +20332,7 @@ VERBS: Mapping[str, Verb] = {
     "lock": (cmd_ask, "lock the door and wait until the lock confirms", []),
     "unlock": (cmd_ask, "unlock the door and wait until the lock confirms", []),
     "lockdown": (cmd_lockdown, "turn lockdown on or off; while on, nobody may enter", [
-        option("state", "on: refuse every card, also after a restart, until off",
+        option("state", "on: let nobody in, also after a restart, until off",
                "on|off", choices=("on", "off")),
     ]),
     "doctor": (cmd_doctor, "test everything; say what to do about problems", [JSON]),

@@ -93,7 +93,9 @@ def test_a_card_may_have_other_limits_at_another_door():
 
 
 MISTAKES = {
-    "not TOML": ("[[door", "not valid TOML"),
+    "a bracket too few": ("[[door]", "line 24: write [[door]], alone on its line"),
+    "an id without quotes": ("[[door]]\nid = front", 'write text in quotes: "..."\n    id = front\n         ^'),
+    "a key twice": ("[[door]]\nid = 'a'\nid = 'b'", "not valid TOML: "),
     "no door": ("", "door: "),
     "a door in single brackets": ('[door]\nid = "front"', "door: "),
     "a door without an id": ("[[door]]\n", "door 3.id"),
