@@ -18608,8 +18608,7 @@ def diagnose_copy(cards: SqlitePeople) -> Iterator[Finding]:
 
 
 def diagnose_list(store: SqliteStore, backup_days: int = 0) -> Iterator[Finding]:
-    """When the list in the database was last exported; and a lockdown, which looks like
-    a broken door once it is forgotten."""
+    """When the list in the database was last exported."""
     changed_at, kept = store.people.changed_at(), store.events.recall(NoteKey.BACKUP)
     if changed_at and not kept:
         words = f"the list was changed on {changed_at.astimezone():%Y-%m-%d}"
@@ -18628,7 +18627,11 @@ def diagnose_list(store: SqliteStore, backup_days: int = 0) -> Iterator[Finding]
     else:
         words = "everybody is in doorpi.toml: keep a copy of it elsewhere"
         yield Finding(OK, words)
-    if store.people.locked_down():
+
+
+def diagnose_lockdown(people: SqlitePeople) -> Iterator[Finding]:
+    """Once it is forgotten, it looks like a broken door."""
+    if people.locked_down():
         yield Finding(WARN, LOCKED_DOWN_WORDS, "sudo doorpi lockdown off")
 
 
@@ -19474,6 +19477,7 @@ def _subjects(
     yield "files", diagnose_files([*dict.fromkeys([path, *held])], needed, folder)
     yield "backup", diagnose_copy(store.people)
     yield "backup", diagnose_list(store, config.door.backup_days)
+    yield "lockdown", diagnose_lockdown(store.people)
     yield "proof", diagnose_proofs(config, store)
     yield "passes", diagnose_passes(store, folder / PASS_KEY, clock.now())
     if config.proof.door_key:
