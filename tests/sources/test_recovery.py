@@ -318,12 +318,15 @@ def test_a_chip_that_can_be_opened_and_not_be_used_is_named_once(chip, caplog):
     opening = chip.commands.total() - before
     reader.close()
 
+    errors = []
     for _ in range(5):
         chip.cure()
         chip.short_answers(after=opening)
-        with pytest.raises(ReaderLost, match="index out of range"):
+        with pytest.raises(ReaderLost) as error:  # busy, nfcpy asks again: other words
             reader.sense()
+        errors.append(str(error.value))
 
+    assert any("index out of range" in words for words in errors)
     assert caplog.messages == [f"card reader: {reader_name(chip)}"]
 
 
