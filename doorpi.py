@@ -15,7 +15,7 @@
 The path of a tap, from the card to the lock and back:
 
     CardSource.poll -> Door._poll -> Doorkeeper.serve -> Passage._run
-      (it is judged: _judge, LocalList.look_up, decide)
+      (_judge, LocalList.look_up and decide judge it)
       -> Passage._move (the working light)
       -> LockControl.move -> _attempt (Lock.status, the intent on disk)
       -> _carry_out -> _call -> Lock.send; then Lock.confirm, light and event
@@ -67,7 +67,8 @@ To add a lock       a class in Locks with the methods of Lock (Ports), a row of 
                     below it and of LOCK_KINDS in Settings; a fake of its cloud and a
                     row of DRIVERS in the tests; README and doorpi.toml.  For OAuth: a
                     second host (WebLock._reach), forms, and texts on disk
-                    (DriverStateFile); tests/fakes/oauth.py is a complete driver
+                    (DriverStateFile); tests/fakes/oauth.py shows such a driver, but
+                    two processes must not renew its token at once
 To change when a lock is asked   its LockPolicy in Locks; once its time is learnt, the
                     first question is that of ConfirmTime in Rules
 To add a source     a class in Other sources with the methods of Source (Ports), a row
@@ -3479,7 +3480,7 @@ class Lock(Protocol):
 
     Each method returns before ``by`` (monotonic seconds).  Raises: LockError.  Its
     worker's thread makes the calls; the main thread may meanwhile use ``calls``,
-    ``keep_ready``, ``trouble``, ``wait_released`` and ``close``.
+    ``keep_ready``, ``trouble``, ``is_holding``, ``wait_released`` and ``close``.
     """
 
     policy: LockPolicy
@@ -3517,8 +3518,10 @@ class Lock(Protocol):
         """Why the lock is probably unreachable, as far as is known without a call."""
         return ""
 
-    #: A strike is open and will shut by itself: it must not be closed before that.
-    is_holding: bool = False
+    @property
+    def is_holding(self) -> bool:
+        """Whether a strike is open, which will shut by itself."""
+        return False
 
     def wait_released(self) -> None:
         """Wait until a strike, which is open only while the program runs, has shut."""
@@ -5667,8 +5670,10 @@ class Door:
         threads = [each for each in readers if not isinstance(each, InlineWorker)]
         if not threads or any(worker.is_idle for worker in threads):
             self._new = self._settings.changed() or self._new
-            is_open = any(lock.is_holding for lock in self._equipment.locks.values())
-            if self._new and self.is_idle and not is_open:
+            holds = any(lock.is_holding for lock in self._equipment.locks.values())
+            if (
+                self._new and self.is_idle and not holds
+            ):  # whoever tapped is at the door
                 self._reload(self._new)
             self._lock_again()  # also when somebody shows card after card
             if self.is_idle:
@@ -7198,7 +7203,7 @@ class Relay(Lock):
         return Progress.DONE
 
     @property
-    def is_holding(self) -> bool:  # type: ignore[override]
+    def is_holding(self) -> bool:
         return self._pulse is not None
 
     def wait_released(self) -> None:
